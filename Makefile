@@ -1,0 +1,39 @@
+# Every target does its own set-up (.ci/setup): .venv, a Docker engine that answers, the image.
+.PHONY: demo test check fuzz lab bench lock setup clean
+python = .venv/bin/python
+
+demo: setup ## run the quickstart notebook and print its outputs
+	@$(python) .ci/demo.py
+
+test: setup check ## the whole test suite
+	$(python) -m pytest
+	$(python) -m pytest --nbval --nbval-current-env --nbval-cell-timeout 120 \
+	  --nbval-sanitize-with tests/nbval-sanitize.cfg notebooks
+
+check: setup ## formatting, lint, types
+	$(python) -m ruff format --check .
+	$(python) -m ruff check .
+	$(python) -m mypy
+
+fuzz: setup ## feed the host's reader hostile streams for SECONDS (600); what it learns stays in build/fuzz
+	@mkdir -p build/fuzz/corpus
+	$(python) tests/fuzz/fuzz_reader.py -max_total_time=$(or $(SECONDS),600) -max_len=4096 -timeout=10 \
+	  -artifact_prefix=build/fuzz/ build/fuzz/corpus
+
+lab: setup ## JupyterLab on the notebooks
+	$(python) -m jupyterlab notebooks
+
+bench: setup ## time what matters, beside the raw engine in the same run
+	PYTHONPATH=tests $(python) tests/benchmarks/bench.py
+
+lock: setup ## renew the locks: the development environment's and the image's
+	$(python) -m uv pip compile -q --upgrade --universal --python-version 3.10 --generate-hashes --no-header \
+	  --no-annotate --extra dev pyproject.toml -o requirements-dev.txt
+	$(python) -m uv pip compile -q --upgrade --universal --python-version 3.10 --generate-hashes --no-header \
+	  --no-annotate image/requirements.in -o image/requirements.txt
+
+setup:
+	@.ci/setup
+
+clean: ## what the targets made here; the engine and its images stay
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,95 @@
+"""Run notebook cells and agent functions in isolated, resource-limited Docker containers.
+
+::
+
+    %load_ext agentbox_magic          # then: %%sandbox --mem 512m
+
+    from agentbox_magic import Sandbox
+    with Sandbox.create(mem="512m") as box:
+        print(box.run_code("1 + 1").text)
+
+Importing this loads neither docker nor ipywidgets; they come with the first sandbox.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from agentbox_magic.errors import (
+    EngineUnavailableError,
+    ExecutionError,
+    ExecutionInterrupted,
+    ImageError,
+    LimitError,
+    MemoryLimitError,
+    OutcomeUnknownError,
+    OutputLimitError,
+    PidsLimitError,
+    PolicyError,
+    SandboxClosedError,
+    SandboxError,
+    TimeLimitError,
+    TransferError,
+)
+from agentbox_magic.execution import Execution, Logs, Result, Usage
+from agentbox_magic.limits import Limits
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from agentbox_magic.async_sandbox import AsyncSandbox
+    from agentbox_magic.commands import CommandExitException
+    from agentbox_magic.sandbox import Sandbox
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncSandbox",
+    "CommandExitException",
+    "EngineUnavailableError",
+    "Execution",
+    "ExecutionError",
+    "ExecutionInterrupted",
+    "ImageError",
+    "LimitError",
+    "Limits",
+    "Logs",
+    "MemoryLimitError",
+    "OutcomeUnknownError",
+    "OutputLimitError",
+    "PidsLimitError",
+    "PolicyError",
+    "Result",
+    "Sandbox",
+    "SandboxClosedError",
+    "SandboxError",
+    "TimeLimitError",
+    "TransferError",
+    "Usage",
+    "__version__",
+    "load_ipython_extension",
+]
+
+_LAZY = {  # these load docker
+    "AsyncSandbox": "agentbox_magic.async_sandbox",
+    "CommandExitException": "agentbox_magic.commands",
+    "Sandbox": "agentbox_magic.sandbox",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """``%load_ext agentbox_magic``: registers the magics and does nothing else."""
+    from agentbox_magic.magics import SandboxMagics
+
+    shell.register_magics(SandboxMagics)

@@ -1,0 +1,226 @@
+"""The host's end of a box's pipe: requests go out, messages come back to whoever asked.
+
+What comes in is hostile. Lengths are bounded by :mod:`agent_executor.wire`; an answer nobody asked for, or more bytes
+than a request may have as its answer, ends the channel.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import secrets
+import threading
+from typing import TYPE_CHECKING, Any
+
+from agent_executor.wire import Assembler, Decoder, Header, ProtocolError, encode_message, is_id, weight
+from agentbox_magic.text import clean
+
+if TYPE_CHECKING:
+    from agentbox_magic.engine import Pipe
+
+Message = tuple[Header, bytes]
+
+PROTOCOL = 1
+MAX_REPLY = 2**22
+"""Bytes of the answer to a plain request."""
+
+_FLAT = 256
+"""What a message costs beyond its payload. An ordinary header is in memory for a moment only and is paid with that."""
+_ORDINARY = 1024
+
+
+def _cost(message: Message) -> int:
+    return len(message[1]) + _FLAT + max(0, weight(message[0]) - _ORDINARY)
+
+
+class ChannelClosedError(Exception):
+    """The pipe has ended. ``reason`` is empty if it just ended, and tells what was wrong if the box broke the rules."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class RefusedError(Exception):
+    """The box could not do what was asked. ``code`` is an errno's name, such as ``"ENOENT"``."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def answer(header: Header, body: bytes) -> Any:
+    """The result in a ``reply``, which is plain JSON.
+
+    Raises:
+        RefusedError: the reply says so.
+        ProtocolError: it is no reply.
+    """
+    if header["type"] != "reply":
+        raise ProtocolError(f"{header['type'][:40]!r} where a reply should be")
+    result = parse(body)
+    code = header.get("error")
+    if code is not None:
+        raise RefusedError(clean(str(code)[:40], colour=False), clean(str(result)[:1000], colour=False))
+    return result
+
+
+def parse(body: bytes) -> Any:
+    """JSON of a box. Raises :class:`ProtocolError`."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise ProtocolError("a body is not JSON") from None
+
+
+class Call:
+    """One request and the messages that answer it, of which at most ``budget`` bytes may wait to be taken."""
+
+    def __init__(self, channel: Channel, number: int, budget: int) -> None:
+        self.id = number
+        self._channel = channel
+        self._budget = budget
+        self._arrived = 0  # counted by the channel's thread alone
+        self._taken = 0  # and this by the asker's
+        self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+
+    def put(self, message: Message | None) -> None:
+        """For the channel's thread: None means that no more will come."""
+        if message is not None:
+            self._arrived += _cost(message)
+            if self._arrived - self._taken > self._budget:
+                raise ProtocolError("the box sends more than it was asked for")
+        self._messages.put(message)
+
+    def get(self, timeout: float | None = None) -> Message:
+        """The next message, within ``timeout`` seconds.
+
+        Raises:
+            queue.Empty: none came in time.
+            ChannelClosedError: none will come.
+        """
+        message = self._messages.get(timeout=timeout)
+        if message is None:
+            self._messages.put(None)
+            raise ChannelClosedError(self._channel.reason)
+        self._taken += _cost(message)
+        return message
+
+    def __enter__(self) -> Call:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Listen no more."""
+        self._channel.forget(self)
+
+
+class Channel:
+    """A pipe with its one reader thread, which ends when the pipe does."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+        self._last = 0
+        self._calls: dict[int, Call] = {}
+        self._lock = threading.Lock()
+        self._nonce = secrets.token_hex(16)
+        self._hello = Call(self, 0, 4096)
+        self.closed = False
+        self.reason = ""
+        self._thread = threading.Thread(target=self._read, name="agentbox-channel", daemon=True)
+        self._thread.start()
+
+    def handshake(self, timeout: float) -> Header:
+        """Greet the supervisor; its greeting. Raises as :meth:`Call.get` does, or :class:`ProtocolError`."""
+        self.send({"type": "hello", "nonce": self._nonce})
+        header, _ = self._hello.get(timeout)
+        spoken = header.get("protocol")
+        if not is_id(spoken):  # its text is not asked for: that of a deep list overflows the stack
+            raise ProtocolError("a greeting without a protocol")
+        if spoken != PROTOCOL:
+            raise ProtocolError(f"the image speaks protocol {str(spoken)[:20]}, not {PROTOCOL}")
+        return header
+
+    def send(self, header: Header, payload: bytes = b"") -> None:
+        """Send a message; silently nothing if the pipe has ended, which whoever waits for an answer hears."""
+        try:
+            with self._lock:
+                for frame in encode_message(header, payload):
+                    self._pipe.send(frame)
+        except OSError:
+            pass
+
+    def call(self, kind: str, payload: bytes = b"", *, budget: int, **fields: Any) -> Call:
+        """Ask something; a context manager around its answers."""
+        with self._lock:
+            self._last += 1
+            call = self._calls[self._last] = Call(self, self._last, budget)
+        if self.closed:
+            call.put(None)
+        else:
+            self.send({"type": kind, "id": call.id, **fields}, payload)
+        return call
+
+    def request(self, kind: str, payload: bytes = b"", *, timeout: float = 60.0, **fields: Any) -> Any:
+        """Ask for one thing and wait for the reply, at most ``timeout`` seconds; its result.
+
+        Raises:
+            RefusedError, ProtocolError, ChannelClosedError, queue.Empty: as :func:`answer` and :meth:`Call.get` do.
+        """
+        with self.call(kind, payload, budget=MAX_REPLY, **fields) as call:
+            return answer(*call.get(timeout))
+
+    def forget(self, call: Call) -> None:
+        """Late answers to this call are dropped from now on."""
+        self._calls.pop(call.id, None)
+
+    @property
+    def last_words(self) -> str:
+        """What the supervisor wrote to stderr, which is only ever why it could not go on."""
+        return clean(self._pipe.stderr.decode("utf-8", "replace"), colour=False)
+
+    def close(self) -> None:
+        """End the pipe, and with it the box."""
+        self._pipe.close()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=5)
+
+    def _read(self) -> None:
+        try:
+            self._read_messages()
+        except ProtocolError as error:
+            self.reason = f"the box broke the protocol: {error}"
+        finally:
+            self.closed = True
+            self._pipe.close()
+            for call in (self._hello, *list(self._calls.values())):
+                call.put(None)
+
+    def _read_messages(self) -> None:
+        # The stream begins with the nonce of our greeting: what came before it was meant for an earlier owner.
+        seen = b""
+        nonce = self._nonce.encode()
+        while nonce not in seen:
+            data = self._pipe.recv()
+            if not data:
+                return
+            seen = seen[-len(nonce) :] + data
+        data = seen.partition(nonce)[2]
+        decoder, assembler = Decoder(), Assembler()
+        while True:
+            for header, body in decoder.feed(data):
+                message = assembler.add(header, body)
+                if message:
+                    self._dispatch(message)
+            data = self._pipe.recv()
+            if not data:
+                return
+
+    def _dispatch(self, message: Message) -> None:
+        header = message[0]
+        number = header.get("id")
+        if header["type"] == "ready":
+            self._hello.put(message)
+        elif not is_id(number) or not 0 < number <= self._last:
+            raise ProtocolError(f"message {header['type'][:40]!r} answers nothing that was asked")
+        elif call := self._calls.get(number):  # one look: another thread may forget the call in between
+            call.put(message)

@@ -1,0 +1,277 @@
+"""Shell commands in a box: ``box.commands``. The names are E2B's."""
+
+from __future__ import annotations
+
+import json
+import queue
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+from agent_executor.wire import ProtocolError
+from agentbox_magic.channel import Call
+from agentbox_magic.collector import MAX_OUTPUT, Collector, OnText, signal_name
+from agentbox_magic.errors import SandboxError
+from agentbox_magic.execution import Execution
+from agentbox_magic.link import OUTER_GRACE_SECONDS, Link
+
+PIECE = 128 * 1024
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """How a command ended.
+
+    Attributes:
+        stdout: what it wrote; bytes beyond the cap are counted in a line in the middle. Likewise ``stderr``.
+        exit_code: its exit status; 128 and the signal's number if a signal ended it, as in a shell.
+        error: why it ended, where not by itself: its deadline, the memory limit, a signal; else None.
+    """
+
+    stdout: str
+    stderr: str
+    exit_code: int
+    error: str | None = None
+
+
+class CommandExitException(SandboxError):  # noqa: N818  # E2B's name
+    """The command ended with an exit status other than 0. Has the attributes of a :class:`CommandResult`."""
+
+    def __init__(self, result: CommandResult) -> None:
+        tail = result.stderr.strip().splitlines()
+        why = result.error or f"the command ended with exit status {result.exit_code}"
+        super().__init__(why + (f": {tail[-1][:300]}" if tail and not result.error else ""))
+        self.result = result
+        self.stdout = result.stdout
+        self.stderr = result.stderr
+        self.exit_code = result.exit_code
+        self.error = result.error
+
+
+@dataclass(frozen=True)
+class ProcessInfo:
+    """A command that runs.
+
+    Attributes:
+        pid: its process in the box.
+        cmd: as it was given to ``run``.
+        cwd: where it was started; None is the box's own directory.
+        envs: what was added to its environment.
+    """
+
+    pid: int
+    cmd: str
+    cwd: str | None
+    envs: dict[str, str]
+
+
+class CommandHandle:
+    """A command in the background. One thread at a time may wait."""
+
+    def __init__(
+        self, commands: Commands, link: Link, call: Call, pid: int, collector: Collector, timeout: float | None
+    ) -> None:
+        """Not for callers: :meth:`Commands.run` and :meth:`Commands.connect` give it."""
+        self._commands = commands
+        self._link = link
+        self._until = None if timeout is None else time.monotonic() + timeout + OUTER_GRACE_SECONDS
+        self._call = call
+        self._collector = collector
+        self._pid = pid
+        self._lock = threading.Lock()
+        self._run: Execution | None = None
+
+    @property
+    def pid(self) -> int:
+        """The command's process in the box."""
+        return self._pid
+
+    @property
+    def stdout(self) -> str:
+        """What it has written up to the last :meth:`wait`."""
+        return self._collector.execution.stdout
+
+    @property
+    def stderr(self) -> str:
+        """Likewise."""
+        return self._collector.execution.stderr
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit status; None while it runs."""
+        return None if self._run is None else _exit_code(self._run)
+
+    def wait(self, timeout: float | None = None) -> CommandResult:
+        """Wait for the end, calling ``on_stdout`` and ``on_stderr`` meanwhile.
+
+        Args:
+            timeout: seconds to wait; None for as long as it takes. The command goes on if it is not done by then.
+
+        Raises:
+            CommandExitException: the exit status is not 0.
+            TimeoutError: it still runs.
+        """
+        with self._lock:
+            if self._run is None:
+                try:
+                    if timeout is None:
+                        self._run = self._link.follow_to_deadline(self._call, self._collector, self._until)
+                    else:
+                        self._run = self._link.follow(self._call, self._collector, timeout)
+                except queue.Empty:
+                    raise TimeoutError(f"the command still runs after {timeout:g} s; wait again or kill it") from None
+                self._call.__exit__()
+        return _result(self._run)
+
+    def kill(self) -> bool:
+        """Kill the command and what it started; False if it had ended."""
+        return self._commands.kill(self._pid)
+
+    def send_stdin(self, data: str | bytes) -> None:
+        """Write to its stdin, and wait while it does not read. Raises BrokenPipeError, ProcessLookupError."""
+        self._commands.send_stdin(self._pid, data)
+
+    def close_stdin(self) -> None:
+        """End of file for its stdin."""
+        self._commands.close_stdin(self._pid)
+
+    def disconnect(self) -> None:
+        """Listen no more; the command goes on, and :meth:`Commands.connect` finds it by its pid."""
+        self._call.__exit__()
+
+    def __repr__(self) -> str:
+        return f"CommandHandle(pid={self._pid}, exit_code={self.exit_code})"
+
+
+class Commands:
+    """``box.commands``."""
+
+    def __init__(self, link: Link) -> None:
+        """Not for callers."""
+        self._link = link
+
+    @overload
+    def run(
+        self, cmd: str, background: Literal[False] = False, *, envs: dict[str, str] | None = ..., cwd: str | None = ...,
+        stdin: bool = ..., timeout: float | None = ..., pty: bool | tuple[int, int] = ..., max_output: int = ...,
+        on_stdout: OnText | None = ..., on_stderr: OnText | None = ...,
+    ) -> CommandResult: ...  # fmt: skip
+
+    @overload
+    def run(
+        self, cmd: str, background: Literal[True], *, envs: dict[str, str] | None = ..., cwd: str | None = ...,
+        stdin: bool = ..., timeout: float | None = ..., pty: bool | tuple[int, int] = ..., max_output: int = ...,
+        on_stdout: OnText | None = ..., on_stderr: OnText | None = ...,
+    ) -> CommandHandle: ...  # fmt: skip
+
+    def run(
+        self,
+        cmd: str,
+        background: bool = False,
+        *,
+        envs: dict[str, str] | None = None,
+        cwd: str | None = None,
+        stdin: bool = False,
+        timeout: float | None = 60,
+        pty: bool | tuple[int, int] = False,
+        max_output: int = 2**23,
+        on_stdout: OnText | None = None,
+        on_stderr: OnText | None = None,
+    ) -> CommandResult | CommandHandle:
+        """Run a command with the box's shell.
+
+        Args:
+            cmd: the command line.
+            background: return a handle at once instead of waiting.
+            envs: added to its environment.
+            cwd: its directory; None is ``/workspace``.
+            stdin: it may be written to, with ``send_stdin``; otherwise it reads nothing.
+            timeout: seconds until it is killed; None for no deadline.
+            pty: give it a terminal, of 24 rows and 80 columns or of ``(rows, cols)``; then stderr is in stdout. The box
+                must have been created with ``pty=True``.
+            max_output: bytes kept of stdout, and as many of stderr: head and tail.
+            on_stdout: called with text as it is written, in the thread that waits. Likewise ``on_stderr``.
+
+        Raises:
+            CommandExitException: the exit status is not 0 (not in the background).
+            TimeLimitError, MemoryLimitError: a limit ended it (not in the background).
+            OSError: it cannot be started.
+
+        Example:
+            >>> from agentbox_magic import Sandbox
+            >>> with Sandbox.create() as box:
+            ...     box.commands.run("echo hello").stdout
+            'hello\\n'
+        """
+        collector = Collector(self._link.limits, timeout, on_stdout, on_stderr, None, max_output=max_output)
+        wish = {"cmd": cmd, "cwd": cwd, "envs": envs or {}}
+        fields: dict[str, Any] = {"timeout": timeout, "max_output": max_output, "stdin": stdin or bool(pty)}
+        if pty:
+            rows, cols = (24, 80) if isinstance(pty, bool) else pty
+            fields["pty"] = {"rows": rows, "cols": cols}
+        call = self._link.call("command_request", json.dumps(wish).encode(), budget=collector.budget, **fields)
+        handle = self._started(call, collector, timeout)
+        return handle if background else handle.wait()
+
+    def connect(self, pid: int, *, on_stdout: OnText | None = None, on_stderr: OnText | None = None) -> CommandHandle:
+        """Listen to a command that runs, from now on. Raises ProcessLookupError if none has that pid."""
+        collector = Collector(self._link.limits, None, on_stdout, on_stderr, None, max_output=MAX_OUTPUT)
+        return self._started(self._link.call("connect_request", budget=collector.budget, pid=pid), collector, None)
+
+    def _started(self, call: Call, collector: Collector, timeout: float | None) -> CommandHandle:
+        with self._link.guard():
+            header, body = call.get(60)
+            if header["type"] != "started":
+                self._link.answer(header, body)
+            pid = header.get("pid")
+            if not isinstance(pid, int):
+                raise ProtocolError("a command without a pid")
+        return CommandHandle(self, self._link, call, pid, collector, timeout)
+
+    def list(self) -> list[ProcessInfo]:
+        """The commands that run."""
+        return [
+            ProcessInfo(int(one["pid"]), str(one["cmd"]), one["cwd"], dict(one["envs"]))
+            for one in self._link.info()["commands"]
+        ]
+
+    def kill(self, pid: int) -> bool:
+        """Kill a command and what it started; False if none has that pid."""
+        try:
+            self._link.request("signal_request", pid=pid, signal=int(signal.SIGKILL))
+        except ProcessLookupError:
+            return False
+        return True
+
+    def send_stdin(self, pid: int, data: str | bytes) -> None:
+        """Write to a command's stdin, and wait while it does not read.
+
+        Raises:
+            ProcessLookupError: no command has that pid.
+            BrokenPipeError: it was started without stdin, or that is closed.
+        """
+        raw = data.encode() if isinstance(data, str) else data
+        for start in range(0, len(raw), PIECE):
+            self._link.request("input_request", raw[start : start + PIECE], patience=None, pid=pid)
+
+    def close_stdin(self, pid: int) -> None:
+        """End of file for a command's stdin."""
+        self._link.request("input_request", patience=None, pid=pid, eof=True)
+
+
+def _exit_code(run: Execution) -> int:
+    if run.exit_code is not None:
+        return run.exit_code
+    return 128 + (run.signal or int(signal.SIGKILL))
+
+
+def _result(run: Execution) -> CommandResult:
+    if run.status in ("timeout", "oom", "lost") or (run.status == "killed" and run.signal is None):
+        run.raise_for_status()
+    why = f"the command was killed by {signal_name(run.signal)}" if run.signal else None
+    result = CommandResult(run.stdout, run.stderr, _exit_code(run), why)
+    if result.exit_code != 0:
+        raise CommandExitException(result)
+    return result

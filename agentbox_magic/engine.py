@@ -1,0 +1,253 @@
+"""The Docker engine, as far as this package needs it. The only module that imports docker."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from typing import IO, Any
+
+import docker
+import docker.errors
+import requests.exceptions
+
+from agentbox_magic.errors import EngineUnavailableError, ImageError, SandboxError
+
+MIN_API = (1, 41)
+"""Docker Engine 20.10: the first with ``CgroupnsMode`` (https://docs.docker.com/reference/api/engine/version-history/)."""
+
+_REMOVING = 409
+_GONE = 404
+
+
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Turn what docker-py and requests raise into errors a person can act on."""
+    try:
+        yield
+    except docker.errors.APIError as error:
+        raise SandboxError(f"the Docker engine refused: {error.explanation or error}") from error
+    except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
+        raise unavailable(error) from error
+
+
+def unavailable(error: BaseException) -> EngineUnavailableError:
+    """The one line for an engine that does not answer, from whatever the client raised."""
+    where = os.environ.get("DOCKER_HOST") or "/var/run/docker.sock"
+    text = str(error)
+    if "PermissionError" in text or "Permission denied" in text:
+        return EngineUnavailableError(
+            f"no permission to use the Docker engine at {where}; add yourself to its group "
+            "(sudo usermod -aG docker $USER, then log in again) or use rootless Docker"
+        )
+    if "FileNotFoundError" in text or "No such file" in text:
+        return EngineUnavailableError(
+            f"no Docker engine at {where}; start Docker, or install it (https://docs.docker.com/engine/install/), "
+            "or set DOCKER_HOST"
+        )
+    if "ConnectionRefusedError" in text or "Connection refused" in text:
+        return EngineUnavailableError(f"the Docker engine at {where} is not running; start it, or set DOCKER_HOST")
+    return EngineUnavailableError(f"the Docker engine at {where} does not answer: {text.splitlines()[0][:200]}")
+
+
+class Pipe:
+    """The attached stdin and stdout of a container's PID 1.
+
+    Docker sends stdout and stderr on one stream, each piece behind an 8-byte header
+    (https://docs.docker.com/reference/api/engine/#tag/Container/operation/ContainerAttach); what PID 1 wrote to stderr,
+    which is only ever its own failure, is kept apart, its last 4 KiB.
+    """
+
+    _HEADER = struct.Struct(">BxxxL")
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw  # keeps the response alive, and so the connection
+        self._socket: socket.socket = getattr(raw, "_sock", raw)
+        self._socket.settimeout(None)
+        self._buffer = bytearray()
+        self._left = 0
+        self._stream = 0
+        self._closed = False
+        self.stderr = bytearray()
+
+    def send(self, data: bytes) -> None:
+        """Raises OSError when the box is gone."""
+        self._socket.sendall(data)
+
+    def recv(self) -> bytes:
+        """What PID 1 wrote next to stdout; empty when it is gone."""
+        while True:
+            if self._left and self._buffer:
+                piece = bytes(self._buffer[: self._left])
+                del self._buffer[: len(piece)]
+                self._left -= len(piece)
+                if self._stream != 2:
+                    return piece
+                self.stderr += piece
+                del self.stderr[:-4096]
+            elif not self._left and len(self._buffer) >= self._HEADER.size:
+                self._stream, self._left = self._HEADER.unpack_from(self._buffer)
+                del self._buffer[: self._HEADER.size]
+            else:
+                try:
+                    data = self._socket.recv(256 * 1024)
+                except OSError:
+                    return b""
+                if not data:
+                    return b""
+                self._buffer += data
+
+    def close(self) -> None:
+        """Close both ways: the box's PID 1 sees end of file and ends. Wakes a reader."""
+        if not self._closed:
+            self._closed = True
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):
+                self._raw.close()
+            with contextlib.suppress(OSError):
+                self._socket.close()
+
+
+class Engine:
+    """One connection to one engine. Get it from :meth:`connect`."""
+
+    _lock = threading.Lock()
+    _shared: tuple[int, Engine] | None = None
+
+    def __init__(self, client: docker.APIClient, version: dict[str, Any]) -> None:
+        self._client = client
+        self.version: str = version["Version"]
+        self.architecture: str = version["Arch"]
+
+    @classmethod
+    def connect(cls) -> Engine:
+        """The engine of this process, as ``DOCKER_HOST`` or the default socket names it.
+
+        Raises:
+            EngineUnavailableError: nothing answers, or it may not be used, or it is too old.
+        """
+        with cls._lock:
+            if cls._shared and cls._shared[0] == os.getpid():  # a fork needs a connection of its own
+                return cls._shared[1]
+            with _plain_errors():
+                client = docker.DockerClient.from_env(version="auto", timeout=60).api
+                version = client.version()
+            api = tuple(int(part) for part in version["ApiVersion"].split("."))
+            if api < MIN_API:
+                raise EngineUnavailableError(
+                    f"the Docker engine is {version['Version']}, which is too old; install 20.10 or newer"
+                )
+            engine = cls(client, version)
+            cls._shared = os.getpid(), engine
+            return engine
+
+    # -- containers ---------------------------------------------------------------------------------------------------
+
+    def create(self, config: dict[str, Any]) -> str | None:
+        """Create a container from the engine's own JSON; its id, or None if the engine lacks the image."""
+        try:
+            with _plain_errors():
+                container: str = self._client.create_container_from_config(config)["Id"]
+                return container
+        except SandboxError as error:
+            if isinstance(error.__cause__, docker.errors.ImageNotFound):
+                return None
+            raise
+
+    def attach(self, container: str) -> Pipe:
+        """The pipe to PID 1: attach before the start and nothing is missed."""
+        with _plain_errors():
+            params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+            return Pipe(self._client.attach_socket(container, params=params))
+
+    def start(self, container: str) -> None:
+        """Start a created container."""
+        with _plain_errors():
+            self._client.start(container)
+
+    def inspect(self, container: str) -> dict[str, Any] | None:
+        """The engine's own description of a container; None if there is no such container."""
+        try:
+            with _plain_errors():
+                description: dict[str, Any] = self._client.inspect_container(container)
+                return description
+        except SandboxError as error:
+            if isinstance(error.__cause__, docker.errors.NotFound):
+                return None
+            raise
+
+    def remove(self, container: str) -> None:
+        """Kill and remove a container; fine if it is gone or going."""
+        try:
+            with _plain_errors():
+                self._client.remove_container(container, force=True, v=True)
+        except SandboxError as error:
+            cause = error.__cause__
+            if not (isinstance(cause, docker.errors.APIError) and cause.status_code in (_GONE, _REMOVING)):
+                raise
+
+    def containers(self, label: str) -> list[dict[str, Any]]:
+        """The containers with a label, running or not, as the engine lists them."""
+        with _plain_errors():
+            found: list[dict[str, Any]] = self._client.containers(all=True, filters={"label": label})
+            return found
+
+    def pause(self, container: str) -> None:
+        """Stop the clock for all processes of a container."""
+        with _plain_errors():
+            self._client.pause(container)
+
+    def unpause(self, container: str) -> None:
+        """Let them go on."""
+        with _plain_errors():
+            self._client.unpause(container)
+
+    # -- images -------------------------------------------------------------------------------------------------------
+
+    def image(self, name: str) -> dict[str, Any] | None:
+        """The engine's description of an image; None if it has no such image."""
+        try:
+            with _plain_errors():
+                description: dict[str, Any] = self._client.inspect_image(name)
+                return description
+        except SandboxError as error:
+            if isinstance(error.__cause__, docker.errors.ImageNotFound):
+                return None
+            raise
+
+    def pull(self, name: str) -> Iterator[dict[str, Any]]:
+        """Pull an image, yielding the engine's progress records. Raises ImageError when it cannot."""
+        yield from self._records(lambda: self._client.pull(name, stream=True, decode=True))
+
+    def build(
+        self, context: IO[bytes], tag: str, buildargs: dict[str, str], labels: dict[str, str]
+    ) -> Iterator[dict[str, Any]]:
+        """Build an image from a tar, without network, yielding progress records. Raises ImageError when it fails."""
+        yield from self._records(
+            lambda: self._client.build(
+                fileobj=context, custom_context=True, tag=tag, buildargs=buildargs, labels=labels,
+                network_mode="none", rm=True, forcerm=True, decode=True, timeout=1800,
+            )
+        )  # fmt: skip
+
+    def import_image(self, tar: str, repository: str, tag: str, changes: list[str]) -> None:
+        """Make an image of a tar of its file system."""
+        with _plain_errors():
+            self._client.import_image_from_file(tar, repository=repository, tag=tag, changes=changes)
+
+    @staticmethod
+    def _records(start: Any) -> Iterator[dict[str, Any]]:
+        try:
+            with _plain_errors():
+                for record in start():
+                    if "error" in record:
+                        raise ImageError(str(record["error"]).strip())
+                    yield record
+        except SandboxError as error:
+            if isinstance(error.__cause__, docker.errors.APIError):
+                raise ImageError(str(error.__cause__.explanation)) from error
+            raise

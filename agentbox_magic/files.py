@@ -1,0 +1,411 @@
+"""Files of a box: ``box.files``. The names are E2B's.
+
+Nothing that a box sends is followed as a path: what is downloaded is written below the path that the caller gave, into
+a new directory, name by checked name, and only regular files and directories.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import io
+import json
+import math
+import os
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import IO, Any, Literal, overload
+
+from agent_executor.wire import Header, ProtocolError
+from agentbox_magic.channel import Call, parse
+from agentbox_magic.errors import TransferError
+from agentbox_magic.limits import format_size
+from agentbox_magic.link import Link
+from agentbox_magic.receiver import Receiver
+
+PIECE = 256 * 1024
+WINDOW = 8
+PENDING = 2**23
+"""Bytes of a transfer on their way: several times what the window lets through."""
+PATIENCE_SECONDS = 60.0
+MAX_READ = 2**30
+
+Data = str | bytes | IO[bytes] | IO[str] | Iterable[bytes]
+
+
+@dataclass(frozen=True)
+class EntryInfo:
+    """A file, directory or other entry in a box.
+
+    Attributes:
+        name: the last part of its path.
+        path: where it is.
+        type: ``"file"``, ``"dir"``, ``"symlink"`` or ``"other"``.
+        size: bytes.
+        mode: permission bits.
+        modified_time: in UTC.
+        symlink_target: where a symlink points.
+    """
+
+    name: str
+    path: str
+    type: str
+    size: int
+    mode: int
+    modified_time: datetime
+    symlink_target: str | None = None
+
+
+@dataclass(frozen=True)
+class FilesystemEvent:
+    """A change in a watched directory.
+
+    Attributes:
+        name: the entry's path below the directory.
+        type: ``"create"``, ``"write"`` or ``"remove"``.
+    """
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What a directory's way up or down came to.
+
+    Attributes:
+        files: regular files carried.
+        size: their bytes.
+        skipped: entries that were neither regular files nor directories, and stayed.
+    """
+
+    files: int
+    size: int
+    skipped: int
+
+
+def _entry(one: Any) -> EntryInfo:
+    try:
+        when = float(one["modified"])
+        if not (math.isfinite(when) and abs(when) < 2**36):
+            when = 0.0
+        return EntryInfo(
+            name=str(one["name"]), path=str(one["path"]), type=str(one["type"]), size=int(one["size"]),
+            mode=int(one["mode"]) & 0o7777, modified_time=datetime.fromtimestamp(when, timezone.utc),
+            symlink_target=None if one["symlink_target"] is None else str(one["symlink_target"]),
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise ProtocolError("a file's description is not one") from None
+
+
+class WatchHandle:
+    """A watch on a directory of a box; a context manager."""
+
+    def __init__(self, link: Link, call: Call) -> None:
+        """Not for callers: :meth:`Files.watch_dir`."""
+        self._link = link
+        self._call = call
+
+    def get_new_events(self) -> list[FilesystemEvent]:
+        """What changed since the last time. Raises OSError if the directory is gone."""
+        self._link.send({"type": "files_input", "id": self._call.id})
+        return [FilesystemEvent(str(name), str(kind)) for kind, name in self.take()]
+
+    def take(self) -> list[tuple[str, str]]:
+        """The next events that the box sends, as ``(type, name)``."""
+        with self._link.guard():
+            header, body = self._call.get(PATIENCE_SECONDS)
+            if header["type"] != "event":
+                self._link.answer(header, body)
+            events = parse(body)
+            if not isinstance(events, list) or not all(isinstance(one, list) and len(one) == 2 for one in events):
+                raise ProtocolError("events are not a list of pairs")
+            return [(one[0], one[1]) for one in events]
+
+    def stop(self) -> None:
+        """End the watch."""
+        self._link.send({"type": "files_input", "id": self._call.id, "eof": True})
+        self._call.__exit__()
+
+    def __enter__(self) -> WatchHandle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class Files:
+    """``box.files``. Relative paths begin at ``/workspace``.
+
+    All methods raise the OSError that the box's kernel gave (``FileNotFoundError``, ``PermissionError``,
+    ``IsADirectoryError`` ...).
+    """
+
+    def __init__(self, link: Link) -> None:
+        """Not for callers."""
+        self._link = link
+
+    # -- one file -----------------------------------------------------------------------------------------------------
+
+    @overload
+    def read(self, path: str, format: Literal["text"] = "text") -> str: ...
+
+    @overload
+    def read(self, path: str, format: Literal["bytes"]) -> bytes: ...
+
+    @overload
+    def read(self, path: str, format: Literal["stream"]) -> Iterator[bytes]: ...
+
+    def read(
+        self,
+        path: str,
+        format: Literal["text", "bytes", "stream"] = "text",  # noqa: A002  # E2B's name
+    ) -> str | bytes | Iterator[bytes]:
+        """A file's content: as text (UTF-8, bytes that are not become U+FFFD), as bytes, or piece by piece.
+
+        Raises:
+            TransferError: it is larger than 1 GiB and was not asked for as a stream.
+
+        Example:
+            >>> from agentbox_magic import Sandbox
+            >>> with Sandbox.create() as box:
+            ...     _ = box.files.write("hello.txt", "hi")
+            ...     box.files.read("hello.txt")
+            'hi'
+        """
+        pieces = self._pieces("read", path=path)
+        if format == "stream":
+            return (body for header, body in pieces if header["type"] == "data")
+        whole = bytearray()
+        for header, body in pieces:
+            if header["type"] == "data":
+                whole += body
+            if len(whole) > MAX_READ:
+                pieces.close()
+                raise TransferError(f"{path} is larger than {format_size(MAX_READ)}; read it with format='stream'")
+        return whole.decode("utf-8", "replace") if format == "text" else bytes(whole)
+
+    def write(self, path: str, data: Data) -> EntryInfo:
+        """Write a file, making its directories; what was there stays whole until all has arrived.
+
+        Args:
+            path: where.
+            data: text, bytes, an open file, or pieces of bytes; the last two in constant memory.
+        """
+        described = self._send("write", _chunks(data), path=path)
+        with self._link.guard():
+            return _entry(described)
+
+    def write_files(self, files: Iterable[tuple[str, Data]]) -> builtins.list[EntryInfo]:
+        """:meth:`write` for several ``(path, data)``."""
+        return [self.write(path, data) for path, data in files]
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such an entry."""
+        return bool(self._ask("exists", path=path))
+
+    def get_info(self, path: str) -> EntryInfo:
+        """An entry's description."""
+        return self._described("get_info", path=path)
+
+    def make_dir(self, path: str) -> bool:
+        """Make a directory and those above it; False if it was there."""
+        return bool(self._ask("make_dir", path=path))
+
+    def rename(self, old_path: str, new_path: str) -> EntryInfo:
+        """Move an entry, replacing a file that is there."""
+        return self._described("rename", old=old_path, new=new_path)
+
+    def remove(self, path: str) -> None:
+        """Remove a file, or a directory with all in it."""
+        self._ask("remove", path=path)
+
+    def list(self, path: str, depth: int = 1) -> builtins.list[EntryInfo]:
+        """The entries of a directory, and of those below it down to ``depth``. At most 100,000."""
+        if depth < 1:
+            raise ValueError(f"depth {depth} is out of range; give a whole number from 1")
+        found: builtins.list[EntryInfo] = []
+        with self._link.guard():
+            for header, body in self._pieces("list", path=path, depth=depth):
+                if header["type"] == "data":
+                    batch = parse(body)
+                    if not isinstance(batch, list):
+                        raise ProtocolError("a listing is not a list")
+                    found += [_entry(one) for one in batch]
+                if len(found) > 100_000:
+                    raise TransferError(f"{path} has more than 100,000 entries; list its directories one by one")
+        return found
+
+    def watch_dir(self, path: str, *, recursive: bool = False) -> WatchHandle:
+        """Watch a directory of at most 10,000 entries for changes."""
+        call = self._begin("watch", path=path, recursive=recursive)
+        handle = WatchHandle(self._link, call)
+        with _about({"path": path}):
+            handle.take()  # it has had its first look
+        return handle
+
+    # -- directories --------------------------------------------------------------------------------------------------
+
+    def upload(self, local: str | os.PathLike[str], path: str) -> Transfer:
+        """Copy a file or a directory of this machine into the box. Symlinks and other odd entries stay.
+
+        Args:
+            local: what to copy.
+            path: the copy's own path in the box.
+        """
+        source = Path(local)
+        count = {"files": 0, "size": 0, "skipped": 0}
+        if source.is_file():
+            with source.open("rb") as file:
+                entry = self.write(path, file)
+            return Transfer(1, entry.size, 0)
+        if not source.is_dir():
+            raise FileNotFoundError(f"there is no file or directory {source}")
+        self._send("upload", _tree(source, count), path=path)
+        return Transfer(**count)
+
+    def download(
+        self, path: str, local: str | os.PathLike[str], *, max_size: int = 2**30, max_files: int = 10_000
+    ) -> Transfer:
+        """Copy a file or a directory of the box to this machine. Regular files and directories only.
+
+        Args:
+            path: what to copy.
+            local: the copy's own path; its directory must exist, and it itself must not.
+            max_size: bytes, all together.
+            max_files: entries, all together.
+
+        Raises:
+            FileExistsError: ``local`` exists.
+            TransferError: a cap was passed, or a name cannot be one of a copy; nothing is left behind.
+        """
+        target = Path(local)
+        if os.path.lexists(target):
+            raise FileExistsError(f"{target} exists; remove it or download to another path")
+        with tempfile.TemporaryDirectory(prefix=".agentbox-", dir=target.parent) as folder:
+            receiver = Receiver(Path(folder), max_size, max_files)
+            pieces = self._pieces("download", path=path)
+            try:
+                with self._link.guard():
+                    for header, body in pieces:
+                        receiver.add(header, body)
+            finally:
+                receiver.close()
+                pieces.close()
+            receiver.made.rename(target)
+        return Transfer(receiver.files, receiver.size, receiver.skipped)
+
+    # -- the protocol -------------------------------------------------------------------------------------------------
+
+    def _begin(self, operation: str, **arguments: Any) -> Call:
+        payload = json.dumps(arguments).encode()
+        return self._link.call("files_request", payload, budget=PENDING, operation=operation)
+
+    def _ask(self, operation: str, **arguments: Any) -> Any:
+        with _about(arguments):
+            return self._link.request("files_request", json.dumps(arguments).encode(), operation=operation)
+
+    def _described(self, operation: str, **arguments: Any) -> EntryInfo:
+        described = self._ask(operation, **arguments)
+        with self._link.guard():
+            return _entry(described)
+
+    def _pieces(self, operation: str, **arguments: Any) -> Any:
+        """The pieces of an answer, as a generator; each one taken grants another. The last is the reply."""
+        link = self._link
+
+        def generate() -> Iterator[tuple[Header, bytes]]:
+            with self._begin(operation, **arguments) as call:
+                done = False
+                try:
+                    while not done:
+                        with _about(arguments), link.guard():
+                            header, body = call.get(PATIENCE_SECONDS)
+                            done = header["type"] not in ("data", "entry")
+                            if done:
+                                link.answer(header, body)
+                        if not done:
+                            link.send({"type": "files_input", "id": call.id})
+                        yield header, body
+                finally:
+                    if not done:
+                        link.send({"type": "files_input", "id": call.id, "eof": True})
+
+        return generate()
+
+    def _send(self, operation: str, pieces: Iterable[bytes], **arguments: Any) -> Any:
+        """Send pieces, at most a window of them unread; the reply's result."""
+        link = self._link
+        with self._begin(operation, **arguments) as call:
+            waiting = 0
+            try:
+                for piece in pieces:
+                    link.send({"type": "files_input", "id": call.id}, piece)
+                    waiting += 1
+                    if waiting >= WINDOW:
+                        with _about(arguments), link.guard():
+                            header, body = call.get(PATIENCE_SECONDS)
+                            if header["type"] != "ack":  # it failed: nothing else answers before the end
+                                link.answer(header, body)
+                                raise ProtocolError("an answer before the end of what it answers")
+                        waiting -= 1
+            except BaseException:
+                link.send({"type": "files_input", "id": call.id, "eof": True, "abort": True})
+                raise
+            link.send({"type": "files_input", "id": call.id, "eof": True})
+            with _about(arguments), link.guard():
+                while True:
+                    header, body = call.get(PATIENCE_SECONDS)
+                    if header["type"] != "ack":
+                        return link.answer(header, body)
+
+
+@contextlib.contextmanager
+def _about(arguments: dict[str, Any]) -> Iterator[None]:
+    """Name the path in the OSErrors of an operation."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = arguments.get("path", arguments.get("old"))
+        raise
+
+
+def _chunks(data: Data) -> Iterator[bytes]:
+    if isinstance(data, str):
+        data = data.encode()
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        view = memoryview(data)
+        for start in range(0, len(view), PIECE):
+            yield bytes(view[start : start + PIECE])
+    elif isinstance(data, (io.IOBase, tempfile.SpooledTemporaryFile)) or hasattr(data, "read"):
+        while piece := data.read(PIECE):
+            yield piece.encode() if isinstance(piece, str) else piece
+    else:
+        for piece in data:
+            yield from _chunks(piece)
+
+
+def _tree(root: Path, count: dict[str, int]) -> Iterator[bytes]:
+    """A directory as the pieces of an upload: ``j`` and an entry's JSON, or ``d`` and data."""
+    yield b"j" + json.dumps({"path": ".", "type": "dir"}).encode()
+    for folder, directories, names in os.walk(root):
+        for name in [*directories, *names]:
+            path = Path(folder, name)
+            status = path.lstat()
+            entry = {"path": path.relative_to(root).as_posix(), "mode": stat.S_IMODE(status.st_mode)}
+            if stat.S_ISDIR(status.st_mode):
+                yield b"j" + json.dumps({**entry, "type": "dir"}).encode()
+            elif stat.S_ISREG(status.st_mode):
+                yield b"j" + json.dumps({**entry, "type": "file"}).encode()
+                with path.open("rb") as file:
+                    while piece := file.read(PIECE - 1):
+                        count["size"] += len(piece)
+                        yield b"d" + piece
+                count["files"] += 1
+            else:
+                count["skipped"] += 1

@@ -1,0 +1,192 @@
+"""From limits to the one complete container configuration: the walls of a box, each with its reason.
+
+Field names are those of the engine's API (https://docs.docker.com/reference/api/engine/#tag/Container/operation/ContainerCreate).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from agentbox_magic import owner, resources
+from agentbox_magic.limits import Limits
+
+LABEL = "agentbox"
+"""On everything of ours on an engine; nothing without it is ever touched."""
+OWNER = "agentbox.owner"
+"""The process a box belongs to, as :mod:`agentbox_magic.owner` names it; empty for a detached box."""
+LIMITS = "agentbox.limits"
+METADATA = "agentbox.metadata"
+RESYNC = "agentbox.resync"
+"""What a new host writes first to a detached box, which may have been left in mid-sentence. The box's code does not
+know it."""
+
+FIRST_UID, UIDS = 10_000, 50_000
+"""The range of uids: above the image's own, and below 65536, which is all that rootless engines map."""
+
+MASKED_PATHS = [
+    # The engine's own defaults: naming any path replaces them.
+    "/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+    "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
+    # What else tells about the host, or about other boxes on it.
+    "/proc/cmdline", "/proc/config.gz", "/proc/diskstats", "/proc/interrupts", "/proc/iomem", "/proc/kallsyms",
+    "/proc/key-users", "/proc/locks", "/proc/modules", "/proc/partitions", "/proc/pressure", "/proc/vmstat",
+    "/proc/zoneinfo", "/sys/block", "/sys/class", "/sys/kernel", "/sys/module",
+]  # fmt: skip
+
+READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+"""The engine's own defaults; naming them keeps them where an engine has others."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """How an image is started; as it stands, ours.
+
+    Attributes:
+        command: the program and its arguments.
+        path: the directories of the image's own PATH that code may count on.
+        unset: the image's environment variables, which the box has not.
+    """
+
+    command: tuple[str, ...] = ("python", "-m", "agent_executor")
+    path: tuple[str, ...] = ("/usr/local/bin", "/usr/bin", "/bin")
+    unset: tuple[str, ...] = ()
+
+
+OURS = Start()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """What a box is, beside its limits.
+
+    Attributes:
+        image: what it is made of; empty for our own.
+        start: how that is started.
+        env: environment variables of the code in it.
+        cwd: where the code starts.
+        pty: terminals can be had in it.
+        lifetime: seconds after which it ends by itself; None for as long as its owner.
+        detached: it outlives its owner.
+        metadata: the caller's own labels.
+    """
+
+    image: str = ""
+    start: Start = OURS
+    env: dict[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    pty: bool = False
+    lifetime: float | None = None
+    detached: bool = False
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def tmpfs(limits: Limits, uid: int, pty: bool) -> dict[str, str]:
+    """The writable directories, in memory and counted against it.
+
+    Together with /dev/shm they may hold at most half of the memory: files that fill the whole of it would leave no
+    room for a process. /workspace is not ``noexec``, because extension modules of packages are loaded from there.
+    """
+
+    def options(size: int, *more: str) -> str:
+        inodes = max(1024, size // 4096)
+        return ",".join(["rw", "nosuid", "nodev", *more, f"size={size}", f"nr_inodes={inodes}", f"uid={uid}",
+                         f"gid={uid}", "mode=0700"])  # fmt: skip
+
+    mounts = {
+        "/workspace": options(limits.mem // 4, "exec"),  # said, because the engine's own default is noexec
+        "/tmp": options(limits.mem // 8, "noexec"),
+    }
+    if not pty:  # empty and read-only: pseudo-terminals are few and shared by the whole host
+        mounts["/dev/pts"] = "ro,nosuid,noexec,size=4096,mode=0555"
+    return mounts
+
+
+def environment(limits: Limits, box: Box, resync: str) -> list[str]:
+    """Everything the box's environment holds; nothing of the host's is inherited, nor of the image's but its PATH.
+
+    A name without ``=`` takes the image's variable away.
+    """
+    threads = str(max(1, math.ceil(limits.cpus)))
+    values = {
+        "PATH": ":".join(["/opt/agentbox/venv/bin", "/opt/agentbox/packages/bin", *box.start.path]),
+        "HOME": "/tmp",
+        "LANG": "C.UTF-8",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "MPLCONFIGDIR": "/tmp/.matplotlib",
+        "IPYTHONDIR": "/tmp/.ipython",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+        # Numeric libraries start a thread per core of the host, which neither fits the pids limit nor helps.
+        "OMP_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        **box.env,
+        # For the supervisor, which takes them out before any code runs.
+        "AGENTBOX_CWD": box.cwd or "",
+        "AGENTBOX_LIFETIME": "" if box.lifetime is None else str(box.lifetime),
+        "AGENTBOX_RESYNC": resync,
+    }
+    return [f"{name}={value}" for name, value in values.items()] + sorted(set(box.start.unset) - set(values))
+
+
+def container_config(limits: Limits, box: Box) -> dict[str, Any]:
+    """What to create: the engine's JSON, complete, so that no default of an image or an engine weakens it."""
+    resync = secrets.token_hex(32) if box.detached else ""
+    uid = FIRST_UID + secrets.randbelow(UIDS)  # one of its own: quotas of one uid are shared by all its processes
+    return {
+        "Image": box.image,
+        # The image's own are overridden: they are whoever built it.
+        "Entrypoint": list(box.start.command),
+        "Cmd": [],
+        "Env": environment(limits, box, resync),
+        "User": f"{uid}:{uid}",
+        "WorkingDir": "/workspace",
+        "Healthcheck": {"Test": ["NONE"]},
+        "Labels": {
+            LABEL: "sandbox",
+            OWNER: "" if box.detached else owner.current(),
+            LIMITS: json.dumps(asdict(limits)),
+            METADATA: json.dumps(box.metadata),
+            **({RESYNC: resync} if box.detached else {}),
+        },
+        "StopSignal": "SIGKILL",  # PID 1 has nothing to save and takes no signals
+        # The pipe. With StdinOnce its end is the end of the box.
+        "OpenStdin": True,
+        "StdinOnce": not box.detached,
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "Tty": False,
+        "NetworkDisabled": True,
+        "HostConfig": {
+            "AutoRemove": True,
+            "CapDrop": ["ALL"],
+            "Privileged": False,
+            "SecurityOpt": ["no-new-privileges:true", f"seccomp={resources.seccomp_profile()}"],
+            "ReadonlyRootfs": True,
+            "Tmpfs": tmpfs(limits, uid, box.pty),
+            "Memory": limits.mem,
+            "MemorySwap": limits.mem,  # memory and swap together: no swap
+            "OomScoreAdj": 500,  # before anything of the host
+            "PidsLimit": limits.pids,
+            "NanoCpus": int(limits.cpus * 1e9),
+            "CpuShares": max(2, int(limits.cpus * 1024)),
+            "Ulimits": [
+                {"Name": "nofile", "Soft": 1024, "Hard": 1024},
+                {"Name": "core", "Soft": 0, "Hard": 0},  # a core file would be the host's
+                {"Name": "memlock", "Soft": 65536, "Hard": 65536},
+                {"Name": "msgqueue", "Soft": 0, "Hard": 0},
+            ],
+            "ShmSize": limits.mem // 8,
+            "IpcMode": "private",
+            "CgroupnsMode": "private",  # the default on cgroup v1 shows the host's paths
+            "NetworkMode": "none",
+            "LogConfig": {"Type": "none", "Config": {}},  # a flood of output would fill the host's disk
+            "MaskedPaths": MASKED_PATHS,
+            "ReadonlyPaths": READONLY_PATHS,
+            "RestartPolicy": {"Name": "no"},
+        },
+    }

@@ -1,0 +1,226 @@
+"""The image boxes are made of: named by what is in it, built when the engine lacks it.
+
+The base is ``python:X.Y-slim``, X.Y being this interpreter's; where no registry can be reached it is made from the
+distribution's own packages. Wheels are fetched here, with the user's own pip configuration, and installed in the image
+without a network.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import agent_executor
+from agentbox_magic import resources
+from agentbox_magic.engine import Engine
+from agentbox_magic.errors import ImageError
+from agentbox_magic.limits import format_size
+
+Progress = Callable[[str, float], None]
+"""Told what is being done and how much of the whole is, from 0 to 1."""
+
+REPOSITORY = "agentbox-magic"
+EXECUTOR = Path(agent_executor.__file__).parent
+"""The files that are the same on the host and in every image."""
+LABEL = "agentbox"
+EXECUTOR_LABEL = "agentbox.executor"
+"""On an image that holds the executor: which."""
+PIP = (sys.executable, "-m", "pip")
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+_MANYLINUX = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_24", "manylinux_2_17", "manylinux2014", "linux")
+
+
+def python_minor() -> str:
+    """This interpreter's, such as ``"3.11"``: functions travel as its bytecode."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@functools.cache
+def default_image() -> str:
+    """The name of the image for this interpreter, this version of the executor and these requirements.
+
+    >>> default_image()  # doctest: +ELLIPSIS
+    'agentbox-magic:py3...'
+    """
+    return f"{REPOSITORY}:py{python_minor()}-{digest_of(_context_files())}"
+
+
+def _context_files() -> Iterator[tuple[str, bytes]]:
+    for name in ("Dockerfile", "requirements.txt"):
+        yield name, (resources.IMAGE / name).read_bytes()
+    yield from executor_files()
+
+
+def executor_files() -> Iterator[tuple[str, bytes]]:
+    """The executor's modules as ``agent_executor/NAME.py`` and content."""
+    for path in sorted(EXECUTOR.glob("*.py")):
+        yield f"agent_executor/{path.name}", path.read_bytes()
+
+
+@functools.cache
+def executor_hash() -> str:
+    """What an image is labelled with that holds this version of the executor."""
+    return digest_of(executor_files())
+
+
+def digest_of(files: Iterable[tuple[str, bytes]]) -> str:
+    """Twelve hexadecimal digits that change with any name or content."""
+    digest = hashlib.sha256()
+    for name, data in files:
+        digest.update(f"{name}\0{len(data)}\0".encode() + data)
+    return digest.hexdigest()[:12]
+
+
+def build(engine: Engine, progress: Progress) -> str:
+    """Build the default image unless the engine has it; its name.
+
+    Raises:
+        ImageError: a part cannot be had; the message says which and what to do.
+    """
+    name = default_image()
+    if engine.image(name):
+        return name
+    base, minor = _base(engine, lambda text, part: progress(text, part * 0.4))
+    with tempfile.TemporaryDirectory(prefix="agentbox-") as folder:
+        wheels = Path(folder) / "wheels"
+        _download_wheels(wheels, minor, engine.architecture, lambda text, part: progress(text, 0.4 + part * 0.3))
+        with tempfile.TemporaryFile() as context:
+            with tarfile.open(fileobj=context, mode="w") as tar:
+                for member, data in _context_files():
+                    add_file(tar, member, data)
+                tar.add(wheels, "wheels")
+            context.seek(0)
+            labels = {LABEL: "image", EXECUTOR_LABEL: executor_hash()}
+            for record in engine.build(context, name, {"BASE": base}, labels):
+                step = re.match(r"Step (\d+)/(\d+) : (.*)", str(record.get("stream", "")))
+                if step:
+                    progress(f"building: {step[3][:60]}", 0.7 + 0.3 * (int(step[1]) - 1) / int(step[2]))
+    progress("image ready", 1.0)
+    return name
+
+
+def add_file(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Add a file of root's that all may read; always the same bytes for the same file."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(data), 0o644
+    tar.addfile(info, io.BytesIO(data))
+
+
+def _base(engine: Engine, progress: Progress) -> tuple[str, str]:
+    """The base image's name and its Python minor: pulled, or built from the distribution's packages."""
+    name = f"python:{python_minor()}-slim"
+    if engine.image(name):
+        return name, python_minor()
+    try:
+        pull(engine, name, progress)
+        return name, python_minor()
+    except ImageError as error:
+        return _offline_base(engine, progress, error)
+
+
+def pull(engine: Engine, name: str, progress: Progress) -> None:
+    """Pull an image from its registry. Raises ImageError with the engine's reason."""
+    layers: dict[str, tuple[int, int]] = {}
+    progress(f"pulling {name}", 0.0)
+    for record in engine.pull(name):
+        detail = record.get("progressDetail") or {}
+        if detail.get("total"):
+            layers[record["id"]] = detail["current"], detail["total"]
+            done, total = (sum(column) for column in zip(*layers.values(), strict=True))
+            progress(f"pulling {name}: {format_size(done)} of {format_size(total)}", done / total)
+
+
+def _offline_base(engine: Engine, progress: Progress, why: ImageError) -> tuple[str, str]:
+    script = resources.IMAGE / "build-base"
+    tag = hashlib.sha256(script.read_bytes()).hexdigest()[:12]
+    name = f"{REPOSITORY}-base:{tag}"
+    known = engine.image(name)
+    if known:
+        return name, known["Config"]["Labels"]["agentbox.python"]
+    progress("no image registry answers; building the base from the distribution's packages", 0.0)
+    with tempfile.TemporaryDirectory(prefix="agentbox-") as folder:
+        tar = f"{folder}/base.tar"
+        lines = run(["sh", str(script), tar], lambda line: ImageError(
+            f"the base image cannot be pulled ({why}) nor built here ({line}); "
+            f"load python:{python_minor()}-slim with docker load, or make a registry reachable"
+        ))  # fmt: skip
+        for count, line in enumerate(lines):
+            progress(f"building the base: {line.removeprefix('I: ')[:60]}", min(0.9, count / 15))
+        with tarfile.open(tar) as archive:
+            found = (re.fullmatch(r"\./usr/bin/python(3\.\d+)", member.name) for member in archive)
+            minor = next((match[1] for match in found if match), "")
+        progress("importing the base", 0.95)
+        label = f'LABEL agentbox.python="{minor}" agentbox=image'
+        engine.import_image(tar, f"{REPOSITORY}-base", tag, [label])
+    return name, minor
+
+
+def _download_wheels(folder: Path, minor: str, architecture: str, progress: Progress) -> None:
+    machine = _MACHINES.get(architecture)
+    if machine is None:
+        raise ImageError(f"there is no image for {architecture}; use an engine on x86-64 or arm64")
+    folder.mkdir()
+    wanted = _requirements(minor, machine)
+    lock = folder.parent / "requirements.txt"
+    lock.write_text("\n".join(wanted), "utf-8")
+    command = [*PIP, "download", "--no-deps", "--only-binary=:all:", "--require-hashes",
+               "--disable-pip-version-check", "--no-input", "--progress-bar=off", "--implementation=cp",
+               f"--python-version={minor}", *(f"--platform={name}_{machine}" for name in _MANYLINUX),
+               f"--dest={folder}", f"--requirement={lock}"]  # fmt: skip
+    lines = run(command, lambda line: ImageError(
+        f"the image's packages cannot be fetched with pip: {line}; check pip's configuration (pip config list)"
+    ))  # fmt: skip
+    done = 0
+    for line in lines:
+        if line.startswith(("Collecting ", "Processing ")):
+            progress(f"fetching {Path(line.split()[1]).name}", done / len(wanted))
+            done += 1
+
+
+def _requirements(minor: str, machine: str) -> list[str]:
+    """The locked requirements that hold in the image. pip itself would judge markers by the host's Python."""
+    from packaging.requirements import Requirement
+
+    environment = wheel_environment(minor, machine)
+    text = (resources.IMAGE / "requirements.txt").read_text("utf-8").replace("\\\n", " ")
+    wanted = []
+    for line in text.splitlines():
+        requirement, _, hashes = line.partition(" --hash=")
+        if not requirement.strip():
+            continue
+        parsed = Requirement(requirement)
+        if parsed.marker is None or parsed.marker.evaluate(environment):
+            wanted.append(f"{parsed.name}{parsed.specifier} --hash={hashes}")
+    return wanted
+
+
+def wheel_environment(minor: str, machine: str) -> dict[str, str]:
+    """What environment markers are judged by in an image."""
+    return {
+        "python_version": minor, "python_full_version": f"{minor}.0", "sys_platform": "linux",
+        "platform_system": "Linux", "platform_machine": machine, "os_name": "posix",
+        "implementation_name": "cpython", "platform_python_implementation": "CPython",
+    }  # fmt: skip
+
+
+def run(command: list[str], failed: Callable[[str], ImageError]) -> Iterator[str]:
+    """The lines a command prints, as it prints them; when it fails, what ``failed`` makes of its last error line."""
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        last = ""
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip():
+                last = line.strip() if not last.startswith(("ERROR", "E:")) else last
+                yield line.strip()
+    if process.returncode:
+        raise failed(last[:300])

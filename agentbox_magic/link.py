@@ -1,0 +1,174 @@
+"""What a sandbox's parts share: asking its box, and following a run, with every failure turned into its own error."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import queue
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from agent_executor.wire import Header, ProtocolError
+from agentbox_magic.channel import Call, Channel, ChannelClosedError, RefusedError, answer
+from agentbox_magic.collector import Collector
+from agentbox_magic.errors import (
+    ExecutionInterrupted,
+    OutcomeUnknownError,
+    PolicyError,
+    SandboxClosedError,
+)
+from agentbox_magic.execution import Execution
+from agentbox_magic.limits import Limits
+
+OUTER_GRACE_SECONDS = 5.0
+"""After a deadline, how much later than the supervisor the host acts itself."""
+
+
+class Link:
+    """The live end of a box. ``kill`` is the sandbox's own."""
+
+    def __init__(self, channel: Channel, limits: Limits, kill: Callable[[], object]) -> None:
+        self.limits = limits
+        self.killed = False
+        self._channel = channel
+        self._kill = kill
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the box still listens."""
+        return not (self.killed or self._channel.closed)
+
+    def call(self, kind: str, payload: bytes = b"", *, budget: int, **fields: Any) -> Call:
+        """Ask something whose answer has many parts. Raises SandboxClosedError."""
+        if not self.is_open:
+            raise SandboxClosedError("this sandbox has ended; create another")
+        return self._channel.call(kind, payload, budget=budget, **fields)
+
+    def send(self, header: Header, payload: bytes = b"") -> None:
+        """Say something that has no answer of its own."""
+        self._channel.send(header, payload)
+
+    def interrupt(self, call: Call) -> None:
+        """Interrupt a run; the second time, kill its process."""
+        self.send({"type": "interrupt_request", "id": call.id})
+
+    def request(self, kind: str, payload: bytes = b"", *, patience: float | None = 60.0, **fields: Any) -> Any:
+        """Ask for one thing and give its result, which is plain JSON.
+
+        Raises:
+            OSError: the box says why it cannot be done.
+            SandboxClosedError, OutcomeUnknownError, PolicyError: as :meth:`guard`.
+        """
+        with self.call(kind, payload, budget=2**22, **fields) as call, self.guard():
+            return self.answer(*call.get(patience))
+
+    def info(self) -> dict[str, Any]:
+        """What the box says of itself: numbers of its use, commands, contexts."""
+        info = self.request("info_request")
+        with self.guard():
+            return _checked_info(info)
+
+    def answer(self, header: Header, body: bytes) -> Any:
+        """The result in a reply; raises OSError if that says no."""
+        try:
+            return answer(header, body)
+        except RefusedError as error:
+            hint = {
+                "ENOSPC": "; files count against mem: raise it, or remove some",
+                "EAGAIN": "; the box has as many processes and threads as pids allows: raise it, or end some",
+            }.get(error.code, "")
+            raise OSError(getattr(errno, error.code, errno.EIO), f"{error}{hint}") from None
+
+    @contextlib.contextmanager
+    def guard(self) -> Iterator[None]:
+        """Around whatever reads from the box.
+
+        Raises:
+            PolicyError: the box broke the protocol; it has been killed.
+            SandboxClosedError: it was killed meanwhile.
+            OutcomeUnknownError: it, or its engine, went away or does not answer.
+        """
+        try:
+            yield
+        except ProtocolError as error:
+            self._kill()
+            raise PolicyError(f"the box broke the protocol and was killed: {error}") from error
+        except ChannelClosedError as error:
+            raise self.ended(error) from error
+        except queue.Empty:
+            raise OutcomeUnknownError("the box does not answer; kill it and create another") from None
+
+    def ended(self, error: ChannelClosedError) -> Exception:
+        """Why the pipe ended: the box broke the rules, we killed it, or it or its engine went away."""
+        if error.reason:
+            self._kill()
+            return PolicyError(error.reason + "; it has been killed")
+        if self.killed:
+            return SandboxClosedError("the sandbox was killed in mid-run")
+        self._kill()
+        return OutcomeUnknownError("the box or its engine went away in mid-run; what it did may or may not be done")
+
+    def follow(self, call: Call, collector: Collector, patience: float | None) -> Execution:
+        """Take the messages of a run to its end.
+
+        Raises:
+            OSError: the box says why it cannot be run: its context has been removed, there is no room for a process.
+            queue.Empty: ``patience`` seconds went by; following can go on later.
+            ExecutionInterrupted: the user pressed Ctrl-C; a second one kills the box.
+            PolicyError: the box broke the protocol; it has been killed.
+        """
+        until = None if patience is None else time.monotonic() + patience
+        interrupted = False
+        while True:
+            try:
+                left = None if until is None else max(0.0, until - time.monotonic())
+                message = call.get(left)
+                if message[0]["type"] == "reply":
+                    self.answer(*message)  # it says why there is no run
+                if collector.add(*message):
+                    break
+            except ProtocolError as error:
+                self._kill()
+                raise PolicyError(f"the box broke the protocol and was killed: {error}") from error
+            except ChannelClosedError as error:
+                why = self.ended(error)
+                if isinstance(why, PolicyError):
+                    raise why from error
+                killed = isinstance(why, SandboxClosedError)
+                collector.execution.status = "killed" if killed else "lost"
+                collector.end(why if isinstance(why, (SandboxClosedError, OutcomeUnknownError)) else None)
+                break
+            except KeyboardInterrupt:
+                if interrupted:
+                    self._kill()
+                    collector.execution.status = "interrupted"
+                    raise ExecutionInterrupted(collector.end(None)) from None
+                interrupted = True
+                self.interrupt(call)
+        if interrupted:
+            raise ExecutionInterrupted(collector.execution)
+        return collector.execution
+
+    def follow_to_deadline(self, call: Call, collector: Collector, until: float | None) -> Execution:
+        """:meth:`follow`; where the supervisor does not keep the deadline, kill the box at ``until`` (monotonic)."""
+        try:
+            return self.follow(call, collector, None if until is None else until - time.monotonic())
+        except queue.Empty:
+            self._kill()
+            collector.execution.status = "timeout"
+            return collector.end(collector.timed_out())
+
+
+def _checked_info(info: Any) -> dict[str, Any]:
+    if not isinstance(info, dict):
+        raise ProtocolError("what the box says of itself is no object")
+    for name in ("memory", "memory_peak", "cpu_seconds", "pids"):
+        if info.get(name) is not None and not isinstance(info[name], (int, float)):
+            raise ProtocolError(f"{name} is no number")
+    for name, keys in (("commands", ("pid", "cmd", "cwd", "envs")), ("contexts", ("id", "language", "cwd"))):
+        if not isinstance(info.get(name), list):
+            raise ProtocolError(f"no list of {name}")
+        if not all(isinstance(one, dict) and all(key in one for key in keys) for one in info[name]):
+            raise ProtocolError(f"{name} are not what they should be")
+    return info

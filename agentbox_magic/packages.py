@@ -1,0 +1,68 @@
+"""What packages a box is to have beside its image's: specifications in, checked and in one spelling."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+_ARCHIVE = re.compile(r"\.(zip|whl|tar|tar\.\w+|t[a-z]z2?)$")  # pip takes such a name for a file if there is one
+
+
+def split(text: str) -> list[str]:
+    """The specifications in a list with commas, which stand inside specifications too.
+
+    >>> split("polars,httpx[http2,brotli]>=0.27,<1")
+    ['polars', 'httpx[http2,brotli]>=0.27,<1']
+    """
+    return [part.strip() for part in re.split(r",(?=\s*\w)(?![^\[]*\])", text) if part.strip()]
+
+
+def normalise(specs: Iterable[str]) -> tuple[str, ...]:
+    """Specifications as pip takes them, in one spelling, sorted, each once.
+
+    >>> normalise(["Polars", "httpx == 0.27"])
+    ('httpx==0.27', 'polars')
+
+    Raises:
+        ValueError: not a name with an optional version: an option, a path, an address, a condition, or a slip.
+    """
+    if isinstance(specs, str):
+        raise ValueError(f"packages is one string; write a list: packages={split(specs)!r}")
+    specs = list(specs)
+    if not specs:
+        return ()
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
+
+    found = set()
+    for spec in specs:
+        try:
+            parsed = Requirement(spec)
+        except InvalidRequirement:
+            parsed = None
+        if parsed is None or parsed.url or parsed.marker or "===" in spec or _ARCHIVE.search(parsed.name.lower()):
+            raise ValueError(
+                f"package {spec[:100]!r} is not a name with an optional version; write it like polars or httpx==0.27"
+            )
+        extras = f"[{','.join(sorted(map(canonicalize_name, parsed.extras)))}]" if parsed.extras else ""
+        found.add(f"{canonicalize_name(parsed.name)}{extras}{parsed.specifier}")
+    return tuple(sorted(found))
+
+
+def installed(versions: Mapping[str, str]) -> dict[str, str]:
+    """What an image has, by normalised name; without what has no proper name and version.
+
+    >>> installed({"Jinja2": "3.1", "my_pkg": "1.0-debian", "x y": "1"})
+    {'jinja2': '3.1'}
+    """
+    from packaging.utils import canonicalize_name
+    from packaging.version import InvalidVersion, Version
+
+    known = {}
+    for name, version in versions.items():
+        try:
+            if re.fullmatch(r"[A-Za-z0-9._-]{1,200}", name):
+                known[str(canonicalize_name(name))] = str(Version(version))
+        except InvalidVersion:
+            continue
+    return known

@@ -1,0 +1,460 @@
+"""A box and what one does with it. The names are E2B's."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import queue
+import secrets
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from types import TracebackType
+from typing import Any
+
+from agent_executor.wire import ProtocolError
+from agentbox_magic import derived, hardening, images, reaper
+from agentbox_magic.channel import Channel, ChannelClosedError
+from agentbox_magic.collector import Collector, OnClear, OnResult, OnText
+from agentbox_magic.commands import Commands
+from agentbox_magic.engine import Engine
+from agentbox_magic.errors import ImageError, SandboxClosedError, SandboxError
+from agentbox_magic.execution import Execution
+from agentbox_magic.files import Files
+from agentbox_magic.limits import Limits
+from agentbox_magic.link import OUTER_GRACE_SECONDS, Link
+from agentbox_magic.text import clean
+
+START_SECONDS = 60.0
+"""How long a started container may take to greet."""
+DETACHED_LIFETIME = 3600.0
+
+
+@dataclass(frozen=True)
+class Context:
+    """A place where code keeps its state.
+
+    Attributes:
+        id: its name in the box.
+        language: ``"python"`` or ``"bash"``.
+        cwd: where it started.
+    """
+
+    id: str
+    language: str
+    cwd: str
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What a box uses now, counted by the kernel; None where the kernel does not count it.
+
+    Attributes:
+        timestamp: when, in UTC.
+        memory: bytes in use, files included.
+        memory_peak: the most since the start.
+        memory_limit: bytes.
+        cpu_seconds: CPU time since the start.
+        cpu_count: cores it may use.
+        pids: processes and threads.
+    """
+
+    timestamp: datetime
+    memory: int | None
+    memory_peak: int | None
+    memory_limit: int
+    cpu_seconds: float | None
+    cpu_count: float
+    pids: int | None
+
+
+@dataclass(frozen=True)
+class SandboxInfo:
+    """A box on the engine.
+
+    Attributes:
+        sandbox_id: the id of its container.
+        state: ``"running"``, ``"paused"``, or what else the engine says.
+        image: what it is made of.
+        limits: what it may use.
+        started_at: when it was created, in UTC.
+        detached: it outlives the process that made it.
+        metadata: as given to :meth:`Sandbox.create`.
+    """
+
+    sandbox_id: str
+    state: str
+    image: str
+    limits: Limits
+    started_at: datetime
+    detached: bool
+    metadata: dict[str, str]
+
+
+class Sandbox:
+    """One container, from :meth:`create` to :meth:`kill`. Also a context manager::
+
+        with Sandbox.create(mem="512m", cpus=1) as box:
+            run = box.run_code("1 + 1")
+            assert run.text == "2"
+
+    State is kept from one :meth:`run_code` to the next. The container dies with this process, with this object, or
+    with :meth:`kill`, whichever comes first; a detached one dies with :meth:`kill` or at the end of its lifetime.
+
+    Attributes:
+        files: its files, see :class:`~agentbox_magic.files.Files`.
+        commands: shell commands in it, see :class:`~agentbox_magic.commands.Commands`.
+    """
+
+    def __init__(
+        self, *, engine: Engine, container: str, channel: Channel, limits: Limits, python: str, detached: bool
+    ) -> None:
+        """Not for callers: use :meth:`create` or :meth:`connect`."""
+        self._engine = engine
+        self._container = container
+        self._channel = channel
+        self._lock = threading.Lock()
+        self._python = python
+        self._detached = detached
+        myself = weakref.ref(self)
+
+        def kill() -> None:
+            box = myself()  # a strong reference would keep an abandoned box alive
+            if box is not None:
+                box.kill()
+
+        self._link = Link(channel, limits, kill)
+        self.files = Files(self._link)
+        self.commands = Commands(self._link)
+        # When nobody holds the box any more its pipe closes, and PID 1 ends at the end of its pipe.
+        weakref.finalize(self, channel.close)
+
+    # -- making and finding -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        mem: str | int = "512m",
+        cpus: float = 1,
+        pids: int = 50,
+        timeout: float | None = 300,
+        image: str | None = None,
+        network: str = "none",
+        env: dict[str, str] | None = None,
+        packages: Sequence[str] = (),
+        cwd: str | None = None,
+        pty: bool = False,
+        detach: bool = False,
+        lifetime: float | None = None,
+        metadata: dict[str, str] | None = None,
+        progress: images.Progress | None = None,
+    ) -> Sandbox:
+        """Start a box.
+
+        Args:
+            mem: memory, files in it included, as ``docker run`` writes it: ``"512m"``, ``"2g"``.
+            cpus: cores.
+            pids: processes and threads together.
+            timeout: seconds each run may take unless it says otherwise; None for no deadline.
+            image: an image other than the default one: any with Python 3.9 or newer; pulled if the engine lacks it.
+            network: ``"none"``, loopback only.
+            env: environment variables; nothing else of this process's environment is seen inside.
+            packages: what pip can fetch and the image lacks, such as ``["polars", "httpx==0.27"]``. The image with them
+                is kept for the next time.
+            cwd: where code and commands start; ``/workspace`` if None.
+            pty: commands may have a terminal. (Without it a box has none: the host has few.)
+            detach: outlive this process, until the lifetime ends.
+            lifetime: seconds after which the box ends by itself; an hour if it is detached, else None.
+            metadata: labels of your own, to find it by in :meth:`list`.
+            progress: told how the image's build goes, if it must be built.
+
+        Raises:
+            ValueError: a limit that no box can have, or a package that is not a name with an optional version.
+            EngineUnavailableError: no usable Docker engine.
+            ImageError: the image or a package cannot be had, or the image cannot serve as a box.
+            SandboxError: the engine refuses, or the box does not start.
+        """
+        limits = Limits.of(mem, cpus, pids, timeout, network)
+        if lifetime is not None and not 0 < lifetime < 10**9:
+            raise ValueError(f"lifetime {lifetime} is out of range; give a number of seconds above 0, such as 3600")
+        box = hardening.Box(
+            image=image or "",
+            env=env or {},
+            cwd=cwd,
+            pty=pty,
+            lifetime=DETACHED_LIFETIME if detach and lifetime is None else lifetime,
+            detached=detach,
+            metadata=metadata or {},
+        )
+        return cls.start(limits, box, packages, progress)
+
+    @classmethod
+    def start(
+        cls,
+        limits: Limits,
+        box: hardening.Box,
+        packages: Sequence[str] = (),
+        progress: images.Progress | None = None,
+    ) -> Sandbox:
+        """:meth:`create` for what has been checked already."""
+        engine = Engine.connect()
+        reaper.sweep_once(engine)
+        image, start = derived.prepare(engine, box.image or None, packages, progress)
+        container = engine.create(hardening.container_config(limits, replace(box, image=image, start=start)))
+        if container is None:
+            raise ImageError(f"the image {image} was there and is gone; try once more")
+        try:
+            pipe = engine.attach(container)
+            engine.start(container)
+            return cls._greet(engine, container, Channel(pipe), limits, box.detached)
+        except BaseException:
+            engine.remove(container)
+            raise
+
+    @classmethod
+    def connect(cls, sandbox_id: str) -> Sandbox:
+        """Attach to a detached box, from this process or any other, one at a time; its state and its background
+        commands are as they were.
+
+        Raises:
+            SandboxClosedError: there is no such box.
+            SandboxError: it is not detached, or it does not answer.
+        """
+        engine = Engine.connect()
+        found = engine.inspect(sandbox_id)
+        labels = found["Config"]["Labels"] if found else {}
+        if found is None or labels.get(hardening.LABEL) != "sandbox" or not found["State"]["Running"]:
+            raise SandboxClosedError(f"there is no sandbox {sandbox_id}; Sandbox.list() tells which there are")
+        if hardening.RESYNC not in labels:
+            raise SandboxError(f"the sandbox {sandbox_id} belongs to another process; create it with detach=True")
+        pipe = engine.attach(found["Id"])
+        pipe.send(labels[hardening.RESYNC].encode())
+        limits = Limits(**json.loads(labels[hardening.LIMITS]))
+        return cls._greet(engine, found["Id"], Channel(pipe), limits, detached=True)
+
+    @classmethod
+    def _greet(cls, engine: Engine, container: str, channel: Channel, limits: Limits, detached: bool) -> Sandbox:
+        try:
+            hello = channel.handshake(START_SECONDS)
+        except (queue.Empty, ChannelClosedError, ProtocolError) as error:
+            channel.close()
+            said = channel.last_words.strip().splitlines()
+            why = str(error) or (said[-1][:300] if said else "it ended without a word")
+            raise SandboxError(f"the box does not answer: {why}") from error
+        python = hello.get("python")  # the text of anything but a string could overflow the stack
+        python = clean(python[:40], colour=False) if isinstance(python, str) else "unknown"
+        return cls(engine=engine, container=container, channel=channel, limits=limits, python=python, detached=detached)
+
+    @classmethod
+    def list(cls, metadata: dict[str, str] | None = None) -> builtins.list[SandboxInfo]:
+        """The boxes on the engine, of this process and of others, newest first.
+
+        Args:
+            metadata: only those that have at least this.
+        """
+        found = [_info(one) for one in Engine.connect().containers(f"{hardening.LABEL}=sandbox")]
+        wanted = (metadata or {}).items()
+        return [info for info in found if wanted <= info.metadata.items()]
+
+    # -- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def sandbox_id(self) -> str:
+        """The id of its container."""
+        return self._container
+
+    @property
+    def limits(self) -> Limits:
+        """What it may use."""
+        return self._link.limits
+
+    @property
+    def python_version(self) -> str:
+        """The Python in the box, such as ``"3.11.2"``."""
+        return self._python
+
+    def is_running(self) -> bool:
+        """Whether the box still listens."""
+        return self._link.is_open
+
+    def get_info(self) -> SandboxInfo:
+        """The engine's view of it. Raises SandboxClosedError if it has ended."""
+        for one in self._engine.containers(f"{hardening.LABEL}=sandbox"):
+            if one["Id"] == self._container:
+                return _info(one)
+        raise SandboxClosedError("this sandbox has ended; create another")
+
+    def get_metrics(self) -> Metrics:
+        """What it uses now."""
+        info = self._link.info()
+        limits = self.limits
+        return Metrics(
+            timestamp=datetime.now(timezone.utc),
+            memory=info["memory"],
+            memory_peak=info["memory_peak"],
+            memory_limit=limits.mem,
+            cpu_seconds=info["cpu_seconds"],
+            cpu_count=limits.cpus,
+            pids=info["pids"],
+        )
+
+    # -- running ------------------------------------------------------------------------------------------------------
+
+    def run_code(
+        self,
+        code: str,
+        *,
+        language: str | None = None,
+        context: Context | None = None,
+        envs: dict[str, str] | None = None,
+        timeout: float | None = None,
+        max_output: int = 2**20,
+        on_stdout: OnText | None = None,
+        on_stderr: OnText | None = None,
+        on_result: OnResult | None = None,
+        on_clear: OnClear | None = None,
+        on_start: Callable[[Callable[[], None]], Any] | None = None,
+    ) -> Execution:
+        """Run a cell and wait for its end. An error of the code is told in the answer, not raised.
+
+        Args:
+            code: as in a notebook cell; in Python, magics, ``!command`` and top-level await included.
+            language: ``"python"`` or ``"bash"``; each has a context of its own.
+            context: where state is kept, from :meth:`create_code_context`; runs in one take turns, and contexts run
+                side by side.
+            envs: environment variables of this run.
+            timeout: seconds; None for the box's own.
+            max_output: bytes kept of stdout, and as many of stderr: head and tail. At most 64 MiB.
+            on_stdout: called with text as it is written, in the calling thread. Likewise ``on_stderr``.
+            on_result: called with each :class:`Result` as it is displayed; again with a later state of one that has a
+                ``display_id``.
+            on_start: called at once with a function that interrupts this run, for another thread to call; the second
+                time it kills the code's process.
+            on_clear: called when the code clears its displays, with whether it means to wait for the next one.
+
+        Raises:
+            ValueError: a language that the image lacks, both a language and a context, or a cap that is too large.
+            SandboxClosedError: the box has ended before.
+            ExecutionInterrupted: the user pressed Ctrl-C; a second one kills the box.
+            PolicyError: the box broke the protocol; it has been killed.
+
+        Example:
+            >>> with Sandbox.create() as box:
+            ...     box.run_code("print('hi'); 6 * 7")
+            Execution(ok, text='42')
+        """
+        if language is not None and context is not None:
+            raise ValueError("give a language or a context, not both: a context has its language")
+        where = "default"
+        if context is not None:
+            where = context.id
+        elif language not in (None, "python"):
+            where = self._language_context(str(language))
+        seconds = self.limits.timeout if timeout is None else timeout
+        collector = Collector(self.limits, seconds, on_stdout, on_stderr, on_result, on_clear, max_output=max_output)
+        fields = {"context": where, "envs": envs or {}, "timeout": seconds, "max_output": max_output}
+        with self._link.call("execute_request", code.encode(), budget=collector.budget, **fields) as call:
+            if on_start:
+                on_start(lambda: self._link.interrupt(call))
+            until = None if seconds is None else time.monotonic() + seconds + OUTER_GRACE_SECONDS
+            return self._link.follow_to_deadline(call, collector, until)
+
+    def _language_context(self, language: str) -> str:
+        name = f"language:{language}"
+        if all(context.id != name for context in self.list_code_contexts()):
+            self._create_context(name, language, None)
+        return name
+
+    def create_code_context(self, *, cwd: str | None = None, language: str = "python") -> Context:
+        """A new place for state, with a process of its own.
+
+        Raises:
+            ValueError: the image lacks the language; the message says which it has.
+            FileNotFoundError: there is no such directory.
+        """
+        return self._create_context(f"context:{secrets.token_hex(4)}", language, cwd)
+
+    def _create_context(self, name: str, language: str, cwd: str | None) -> Context:
+        try:
+            self._link.request("context_request", operation="create", context=name, language=language, cwd=cwd)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise ValueError(error.strerror) from None
+        return next(context for context in self.list_code_contexts() if context.id == name)
+
+    def list_code_contexts(self) -> builtins.list[Context]:
+        """The contexts there are."""
+        return [Context(str(one["id"]), str(one["language"]), str(one["cwd"])) for one in self._link.info()["contexts"]]
+
+    def restart_code_context(self, context: Context) -> None:
+        """Begin anew in a context: its process is killed, and what runs in it ends as ``killed``."""
+        self._link.request("context_request", operation="restart", context=context.id)
+
+    def remove_code_context(self, context: Context) -> None:
+        """End a context and its process."""
+        self._link.request("context_request", operation="remove", context=context.id)
+
+    # -- living and ending --------------------------------------------------------------------------------------------
+
+    def set_timeout(self, seconds: float) -> None:
+        """End the box so many seconds from now, whatever its lifetime was."""
+        if not 0 < seconds < 10**9:
+            raise ValueError(f"timeout {seconds} is out of range; give a number of seconds above 0, such as 3600")
+        self._link.request("lifetime_request", seconds=seconds)
+
+    def pause(self) -> None:
+        """Freeze all that runs in it; it keeps its memory and uses no CPU. Deadlines go on."""
+        self._engine.pause(self._container)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._engine.unpause(self._container)
+
+    def disconnect(self) -> None:
+        """Let go of a detached box, which goes on. Another box ends."""
+        self._link.killed = True
+        self._channel.close()
+        if not self._detached:
+            self._engine.remove(self._container)
+
+    def kill(self) -> bool:
+        """End the box and remove its container, whatever it is doing; False if it had ended before."""
+        with self._lock:
+            if self._link.killed:
+                return False
+            self._link.killed = True
+        self._channel.close()
+        try:
+            self._engine.remove(self._container)
+        except SandboxError:
+            return True  # the engine is away; the container ends with its pipe, which is closed
+        return True
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def __repr__(self) -> str:
+        return f"Sandbox({self._container[:12]}, {'running' if self.is_running() else 'ended'})"
+
+
+def _info(one: dict[str, Any]) -> SandboxInfo:
+    labels = one["Labels"]
+    return SandboxInfo(
+        sandbox_id=one["Id"],
+        state=one["State"],
+        image=one["Image"],
+        limits=Limits(**json.loads(labels.get(hardening.LIMITS, "{}"))),
+        started_at=datetime.fromtimestamp(one["Created"], timezone.utc),
+        detached=hardening.RESYNC in labels,
+        metadata=json.loads(labels.get(hardening.METADATA, "{}")),
+    )

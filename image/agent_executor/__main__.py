@@ -1,0 +1,23 @@
+"""The image's command: ``python -m agent_executor``, or this file by its path.
+
+An image that is not ours may have any Python: up to the check of the version this must be readable by all of them.
+"""
+
+import os
+import sys
+
+MINIMUM = (3, 9)
+
+if __name__ == "__main__":
+    if sys.version_info[:2] < MINIMUM:
+        sys.stderr.write("Python {}.{}.{} is too old, 3.9 is the oldest that can serve\n".format(*sys.version_info[:3]))
+        sys.exit(1)
+    if not __package__:
+        # Started by its path: what `-m` does, and nothing for child processes to inherit as PYTHONPATH would be.
+        here = os.path.dirname(os.path.abspath(__file__))
+        sys.path[0] = os.getcwd()
+        sys.path.append(os.path.dirname(here))
+
+    from agent_executor.supervisor import main
+
+    main()

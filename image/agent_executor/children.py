@@ -1,0 +1,350 @@
+"""The supervisor's side of the processes it forks: their pipes and sockets, their birth and their end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from agent_executor import wire
+from agent_executor.runs import Run
+from agent_executor.wire import Header
+
+PIPE_SIZE = 64 * 1024
+FORK_ATTEMPTS = 100
+CUT_OFF = 117
+"""The exit code of a worker that could not go on: its code closed what it needs."""
+
+
+class Outbox:
+    """Bytes on their way to a file descriptor that must never block the loop. It owns the descriptor."""
+
+    def __init__(self, selector: selectors.BaseSelector, fd: int) -> None:
+        os.set_blocking(fd, False)
+        self._selector = selector
+        self._fd = fd
+        self._chunks: deque[memoryview] = deque()
+        self.size = 0
+
+    def put(self, data: bytes) -> None:
+        """Send ``data`` after what is still waiting."""
+        if data:
+            if not self._chunks:
+                self._selector.register(self._fd, selectors.EVENT_WRITE, self.flush)
+            self._chunks.append(memoryview(data))
+            self.size += len(data)
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what the descriptor takes now. The loop calls again when it takes more."""
+        try:
+            while self._chunks:
+                written = os.write(self._fd, self._chunks[0])
+                self.size -= written
+                if written < len(self._chunks[0]):
+                    self._chunks[0] = self._chunks[0][written:]
+                else:
+                    self._chunks.popleft()
+        except BlockingIOError:
+            return
+        except OSError:  # nobody reads any more, which is found out by end of file, not here
+            self._chunks.clear()
+            self.size = 0
+        self._selector.unregister(self._fd)
+
+    def close(self) -> None:
+        """Close the descriptor; what is waiting is lost."""
+        if self._chunks:
+            self._selector.unregister(self._fd)
+            self._chunks.clear()
+            self.size = 0
+        os.close(self._fd)
+
+
+class Child:
+    """A process of the supervisor's: a context's worker, a command, or a file operation.
+
+    Attributes:
+        kind: ``"worker"``, ``"command"`` or ``"files"``.
+        context: whose worker it is.
+        control: its socket, if it speaks the wire.
+        pipes: what it writes to, by name, still open.
+        stdin: what it reads, if the host may write to it.
+        run: what goes on in it.
+        request: the id of the file operation, until it is answered.
+        input_replies: requests to write to its stdin that have not been answered yet.
+        stdin_ends: end of file comes after what is waiting.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        pid: int,
+        selector: selectors.BaseSelector,
+        *,
+        context: str = "",
+        control: socket.socket | None = None,
+        pipes: dict[str, int] | None = None,
+        stdin: int | None = None,
+    ) -> None:
+        self.kind = kind
+        self.pid = pid
+        self.context = context
+        self.control = control
+        self.pipes = pipes or {}
+        self.stdin = None if stdin is None else Outbox(selector, stdin)
+        self.decoder = wire.Decoder()
+        self.run: Run | None = None
+        self.request: int | None = None
+        self.input_replies: list[int] = []
+        self.stdin_ends = False
+        self._outbox = None if control is None else Outbox(selector, os.dup(control.fileno()))
+
+    @property
+    def fds(self) -> list[int]:
+        """What the loop reads of it."""
+        return [*([] if self.control is None else [self.control.fileno()]), *self.pipes.values()]
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that it has been sent and has not read."""
+        return 0 if self._outbox is None else self._outbox.size
+
+    def send(self, header: Header, payload: bytes = b"") -> None:
+        """Send it a message."""
+        if self._outbox is not None:
+            for frame in wire.encode_message(header, payload):
+                self._outbox.put(frame)
+
+    def close_stdin(self) -> None:
+        """End of file for what it reads."""
+        if self.stdin is not None:
+            self.stdin.close()
+            self.stdin = None
+
+    def close(self) -> None:
+        """Close all that is still open to it."""
+        self.close_stdin()
+        if self._outbox is not None and self.control is not None:
+            self._outbox.close()
+            self.control.close()
+        for fd in self.pipes.values():
+            os.close(fd)
+        self.pipes = {}
+
+
+class Children:
+    """All children of the supervisor, in its selector.
+
+    ``on_message`` and ``on_output`` are called when a child's socket, or one of its pipes (by name), can be read.
+    """
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        on_message: Callable[[Child], None],
+        on_output: Callable[[Child, str], None],
+    ) -> None:
+        self._selector = selector
+        self._on_message = on_message
+        self._on_output = on_output
+        self._reading = True
+        self._wake, wake = os.pipe()
+        for fd in (self._wake, wake):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler is needed for the wake-up; the loop reaps
+        selector.register(self._wake, selectors.EVENT_READ, self.reap)
+        self.by_pid: dict[int, Child] = {}
+        self.dead: deque[tuple[int, int]] = deque()
+
+    def __iter__(self) -> Iterator[Child]:
+        return iter(list(self.by_pid.values()))
+
+    def spawn(
+        self,
+        kind: str,
+        become: Callable[[Any, int, int, int], None],
+        *,
+        control: bool = False,
+        pipes: bool = False,
+        stdin: bool = False,
+        pty: bool = False,
+    ) -> Child:
+        """Fork a child with the ends of what it needs; ``become`` runs in it and does not return."""
+        ours, theirs = socket.socketpair() if control else (None, None)
+        null = os.open(os.devnull, os.O_RDWR)
+        ends = {"stdout": null, "stderr": null, "stdin": null}
+        mine: dict[str, int] = {}
+        try:
+            if pty:
+                mine["stdout"], slave = os.openpty()
+                ends = dict.fromkeys(ends, slave)
+                mine["stdin"] = os.dup(mine["stdout"])
+            else:
+                for name in ("stdout", "stderr") if pipes else ():
+                    mine[name], ends[name] = os.pipe()
+                if stdin:
+                    ends["stdin"], mine["stdin"] = os.pipe()
+            pid = self._fork()
+        except OSError:
+            for fd in {null, *ends.values(), *mine.values()}:
+                os.close(fd)
+            if ours is not None and theirs is not None:
+                ours.close()
+                theirs.close()
+            raise
+        if pid == 0:
+            try:
+                become(theirs, ends["stdout"], ends["stderr"], ends["stdin"])
+            finally:
+                os._exit(CUT_OFF)  # it never returns
+        for fd in {null, *ends.values()}:
+            os.close(fd)
+        if theirs is not None:
+            theirs.close()
+        writes = mine.pop("stdin", None)
+        for fd in mine.values():
+            os.set_blocking(fd, False)
+        child = Child(kind, pid, self._selector, control=ours, pipes=mine, stdin=writes)
+        self.by_pid[pid] = child
+        if self._reading:
+            self._watch(child)
+        return child
+
+    def _fork(self) -> int:
+        """Fork; where orphans of earlier code leave no room for a process, kill them first."""
+        for _ in range(FORK_ATTEMPTS):
+            try:
+                return os.fork()
+            except BlockingIOError:
+                kill_tree(0, set(self.by_pid))
+                self.reap()
+                time.sleep(0.01)  # the kernel frees their places a moment after they are reaped
+        return os.fork()
+
+    def read(self, reading: bool) -> None:
+        """Read the children, or leave them be."""
+        if reading == self._reading:
+            return
+        self._reading = reading
+        for child in self.by_pid.values():
+            self._watch(child) if reading else self.unwatch(child)
+
+    def _watch(self, child: Child) -> None:
+        if child.control is not None:
+            self._selector.register(child.control, selectors.EVENT_READ, lambda: self._on_message(child))
+        for name, fd in child.pipes.items():
+            self._selector.register(fd, selectors.EVENT_READ, lambda name=name: self._on_output(child, name))
+
+    def unwatch(self, child: Child) -> None:
+        """Do not read a child any more."""
+        for fd in child.fds:
+            if fd in self._selector.get_map():
+                self._selector.unregister(fd)
+
+    def close_pipe(self, child: Child, name: str) -> None:
+        """Close a pipe that every writer has closed."""
+        fd = child.pipes.pop(name)
+        if fd in self._selector.get_map():
+            self._selector.unregister(fd)
+        os.close(fd)
+
+    def interrupt(self, child: Child) -> None:
+        """Signal a child and the processes in its group, as a terminal's Ctrl-C does."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGINT)
+
+    def others(self, child: Child) -> set[int]:
+        """The pids of the other children."""
+        return set(self.by_pid) - {child.pid}
+
+    def kill(self, child: Child) -> None:
+        """Kill a child and all that it started. The loop hears of it by SIGCHLD."""
+        kill_tree(child.pid, self.others(child))
+
+    def reap(self) -> None:
+        """Note who has died, and with what."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake, 4096)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                self.dead.append((pid, os.waitstatus_to_exitcode(status)))
+
+    def let_go(self, child: Child) -> None:
+        """Close what is open to a dead child. What a command started may still write: that is read and dropped until
+        it is done, because it would die of a closed pipe."""
+        if child.kind == "command":
+            pipes, child.pipes = child.pipes, {}
+            for fd in pipes.values():
+                self._selector.register(fd, selectors.EVENT_READ, lambda fd=fd: self._discard(fd))
+        child.close()
+
+    def _discard(self, fd: int) -> None:
+        try:
+            data = os.read(fd, PIPE_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._selector.unregister(fd)
+            os.close(fd)
+
+
+def processes() -> dict[int, tuple[int, int]]:
+    """Live processes but PID 1: pid to parent's pid and session."""
+    found: dict[int, tuple[int, int]] = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or name == "1":
+            continue
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
+            state, parent, _, session = file.read().rpartition(b")")[2].split()[:4]
+            if state not in (b"Z", b"X"):
+                found[int(name)] = int(parent), int(session)
+    return found
+
+
+def kill_tree(root: int, others: set[int], *, spare_root: bool = False) -> None:
+    """Kill a child and what it started, and orphans that cannot be told to be another child's.
+
+    A process is a child's if it descends from it or is in its session. One that left both (a daemon) is an orphan of
+    nobody: it dies with the first run that must not leave anything behind.
+    """
+    if not others and not spare_root:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)  # atomic in the kernel, so no fork bomb outruns it; spares PID 1
+        return
+    for _ in range(100):
+        found = processes()
+        victims = [pid for pid in found if _owner(pid, found, {root, *others}) not in others]
+        if spare_root and root in victims:
+            victims.remove(root)
+        if not victims:
+            return
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that none forks while others die
+            for pid in victims:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+
+
+def _owner(pid: int, found: dict[int, tuple[int, int]], roots: set[int]) -> int:
+    """The child that a process belongs to; 0 if it is nobody's."""
+    ancestor = pid
+    while ancestor in found:
+        parent, session = found[ancestor]
+        if ancestor in roots:
+            return ancestor
+        if session in roots:
+            return session
+        ancestor = parent
+    return ancestor if ancestor in roots else 0

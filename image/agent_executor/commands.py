@@ -1,0 +1,48 @@
+"""A command's process: from the supervisor's fork to the shell that runs the command."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import struct
+import sys
+import termios
+from typing import Any, NoReturn
+
+
+def execute(
+    command: str,
+    cwd: str | None,
+    envs: dict[str, str],
+    stdin: int,
+    stdout: int,
+    stderr: int,
+    pty: dict[str, Any] | None,
+) -> NoReturn:
+    """Become ``bash -c command`` (or sh's): called in the fresh fork."""
+    os.setsid()  # a session of its own: whatever it starts can be told to be its
+    if pty is not None:
+        fcntl.ioctl(stdout, termios.TIOCSCTTY, 0)
+        size = struct.pack("HHHH", int(pty.get("rows", 24)), int(pty.get("cols", 80)), 0, 0)
+        fcntl.ioctl(stdout, termios.TIOCSWINSZ, size)
+        envs = {"TERM": "xterm-256color", **envs}
+    for source, target in ((stdin, 0), (stdout, 1), (stderr, 2)):
+        os.dup2(source, target)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
+    from agent_executor.supervisor import set_dumpable
+
+    set_dumpable(True)
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+    if cwd is not None:
+        try:
+            os.chdir(cwd)
+        except OSError as error:
+            print(f"cannot change to {cwd}: {error.strerror}", file=sys.stderr, flush=True)
+            os._exit(126)
+    shell = shutil.which("bash") or "/bin/sh"
+    os.execve(shell, [shell, "-c", command], {**os.environ, **envs})  # noqa: S606  # that is what a command is

@@ -1,0 +1,27 @@
+"""Places where code keeps its state, as the supervisor knows them."""
+
+from __future__ import annotations
+
+import shutil
+from collections import deque
+
+from agent_executor.children import Child
+from agent_executor.runs import Run
+
+DEFAULT = "default"
+
+
+class Context:
+    """Where code keeps its state: a language, a directory, a worker, and a queue of runs that take turns."""
+
+    def __init__(self, name: str, language: str, cwd: str) -> None:
+        self.name = name
+        self.language = language
+        self.cwd = cwd
+        self.queue: deque[Run] = deque()
+        self.worker: Child | None = None
+
+
+def languages() -> list[str]:
+    """What code can be in, in this image."""
+    return ["python", *(["bash"] if shutil.which("bash") else [])]

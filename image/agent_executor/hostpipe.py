@@ -1,0 +1,93 @@
+"""The supervisor's end of the pipe to the host."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+from collections.abc import Callable
+from typing import Any
+
+from agent_executor import wire
+from agent_executor.children import PIPE_SIZE, Outbox
+from agent_executor.wire import Header
+
+
+class HostPipe:
+    """Messages of the host in, frames out. The box ends with it.
+
+    Args:
+        selector: the supervisor's.
+        stdin: where the host speaks.
+        stdout: where it listens.
+        resync: what a new host writes first, wherever the one before it broke off; empty if there is only one host.
+        on_message: called with each message.
+        on_new_host: called when a new host comes, before its first message.
+    """
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        stdin: int,
+        stdout: int,
+        *,
+        resync: bytes,
+        on_message: Callable[[Header, bytes], None],
+        on_new_host: Callable[[], None],
+    ) -> None:
+        os.set_blocking(stdin, False)
+        self._stdin = stdin
+        self._resync = resync
+        self._on_message = on_message
+        self._on_new_host = on_new_host
+        self._tail = b""
+        self._decoder = wire.Decoder()
+        self._assembler = wire.Assembler()
+        self.out = Outbox(selector, stdout)
+        selector.register(stdin, selectors.EVENT_READ, self._read)
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._stdin, PIPE_SIZE)
+        except BlockingIOError:
+            return
+        if not data:
+            os._exit(0)
+        if self._resync:
+            data = self._after_resync(data)
+        for header, body in self._decoder.feed(data):
+            message = self._assembler.add(header, body)
+            if message:
+                self._on_message(*message)
+
+    def _after_resync(self, data: bytes) -> bytes:
+        """A new host may come in the middle of what an earlier one was saying; what it says begins with a secret."""
+        seen = self._tail + data
+        at = seen.rfind(self._resync)
+        self._tail = seen[-len(self._resync) + 1 :]
+        if at < 0:
+            return data
+        self._decoder, self._assembler, self._tail = wire.Decoder(), wire.Assembler(), b""
+        self._on_new_host()
+        return seen[at + len(self._resync) :]
+
+    def greet(self, nonce: str, header: Header) -> None:
+        """Answer a host's greeting: the nonce tells it where what is meant for it begins."""
+        self.out.put(nonce.encode("ascii"))
+        self.send(header)
+
+    def send(self, header: Header, payload: bytes = b"") -> None:
+        """Send a message."""
+        for frame in wire.encode_message(header, payload):
+            self.out.put(frame)
+
+    def pass_on(self, header: Header, body: bytes, number: int) -> None:
+        """Send a child's frame as part of the answer to a request."""
+        self.out.put(wire.encode({**header, "id": number}, body))
+
+    def reply(self, request: int, result: Any = None, error: str = "") -> None:
+        """Answer a request: with a result, or with an errno's name and a message."""
+        header: Header = {"type": "reply", "id": request}
+        if error:
+            header["error"] = error
+        self.send(header, json.dumps(result).encode())

@@ -1,0 +1,140 @@
+"""One execution as the supervisor sees it: its clock, its counters, and the caps on what it may send."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from agent_executor.cgroup import Cgroup
+from agent_executor.wire import MAX_PAYLOAD, Header
+
+SAMPLE_SECONDS = 0.1
+MAX_RESULTS_BYTES = 64 * 1024 * 1024
+"""Displays and results of one execution, all together; what is beyond is dropped and counted."""
+MAX_RESULTS = 1000
+OVERHEAD = 256
+"""Bytes that a display counts beside its content: so there is an end to updates too, which take no place."""
+
+
+class OutputCap:
+    """Passes the head of a stream on and keeps its tail, in bounded memory.
+
+    >>> cap = OutputCap(head=4, tail=3)
+    >>> cap.feed(b"abcdef"), cap.feed(b"ghij")
+    (b'abcd', b'')
+    >>> cap.finish()
+    (3, b'hij')
+    """
+
+    def __init__(self, head: int, tail: int) -> None:
+        self._left = head
+        self._keep = tail
+        self._tail = bytearray()
+        self._dropped = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """The part of ``data`` to pass on now."""
+        now, rest = data[: self._left], data[self._left :]
+        self._left -= len(now)
+        if rest:
+            self._tail += rest
+            over = len(self._tail) - self._keep
+            if over > 0:
+                del self._tail[:over]
+                self._dropped += over
+        return now
+
+    def finish(self) -> tuple[int, bytes]:
+        """How many bytes were dropped between head and tail, and the tail."""
+        dropped, tail = self._dropped, bytes(self._tail)
+        self._dropped, self._tail = 0, bytearray()
+        return dropped, tail
+
+
+class Run:
+    """One execution, of code or of a command: what was asked, what is seen of it, how it will be told.
+
+    ``id`` is None when nobody listens any more.
+    """
+
+    def __init__(self, cgroup: Cgroup, header: Header, payload: bytes) -> None:
+        self._cgroup = cgroup
+        self.id: int | None = header["id"]
+        self.header = header
+        self.payload = payload
+        self.timeout: float | None = header.get("timeout")
+        cap = int(header.get("max_output", 1024 * 1024))
+        tail = cap // 8
+        self.caps = {name: OutputCap(cap - tail, tail) for name in ("stdout", "stderr")}
+        self.interrupted = False
+        self.timed_out = False
+        self.closed = False
+        self.cut_off = False
+        self.kill_at: float | None = None
+        self.results = 0
+        self.results_bytes = 0
+        self.dropped_results = 0
+        self.dropping = False
+
+    def start(self) -> None:
+        """The clock and the counters begin here."""
+        self.started = time.monotonic()
+        self.deadline = None if self.timeout is None else self.started + self.timeout
+        self.cpu = self._cgroup.cpu_seconds()
+        self.peak = self._cgroup.memory_peak()
+        self.oom_kills = self._cgroup.oom_kills()
+        self.sampled_memory = 0
+        self.sampled_pids = 0
+        self.sample()
+
+    def sample(self) -> None:
+        """Look at what only ever shows its present value."""
+        self.next_sample = time.monotonic() + SAMPLE_SECONDS
+        self.sampled_memory = max(self.sampled_memory, self._cgroup.memory() or 0)
+        self.sampled_pids = max(self.sampled_pids, self._cgroup.pids() or 0)
+
+    def usage(self) -> dict[str, Any]:
+        """Memory in bytes, times in seconds. The kernel's peak counts from the start of the box: it is this run's own
+        peak where it rose during the run, and the highest sample is the best there is where it did not."""
+        self.sample()
+        peak, cpu = self._cgroup.memory_peak(), self._cgroup.cpu_seconds()
+        rose = peak is not None and (self.peak is None or peak > self.peak)
+        return {
+            "memory_peak": peak if rose else self.sampled_memory,
+            "cpu_seconds": None if cpu is None or self.cpu is None else cpu - self.cpu,
+            "pids_peak": self.sampled_pids,
+            "oom_kills": self._cgroup.oom_kills() - self.oom_kills,
+            "duration": time.monotonic() - self.started,
+        }
+
+    def next_event(self) -> float:
+        """When the loop must look at this run again, on the monotonic clock."""
+        times = [t for t in (self.deadline, self.kill_at) if t is not None]
+        return min(self.next_sample, *times) if times else self.next_sample
+
+    def admits(self, header: Header, size: int) -> bool:
+        """Whether a display or result of the worker may pass: there is a cap on their number and their bytes."""
+        if header["type"] == "clear_output":
+            self.results = 0
+        if header["type"] in ("error", "clear_output"):
+            return True
+        if header["type"] == "more":
+            self.results_bytes += size
+            return not self.dropping
+        whole = _announced(header, size)
+        full = self.results >= MAX_RESULTS and not header.get("update")
+        full |= whole > MAX_PAYLOAD or self.results_bytes + whole > MAX_RESULTS_BYTES
+        self.dropping = full
+        self.dropped_results += full
+        self.results += not (full or header.get("update"))
+        self.results_bytes += 0 if full else size + OVERHEAD
+        return not full
+
+
+def _announced(header: Header, size: int) -> int:
+    """The bytes of a whole display, of which ``size`` come with its header; they are counted as they come, too."""
+    try:
+        whole: int = sum(part[1] for part in header["parts"])
+    except (KeyError, IndexError, TypeError):
+        return size
+    return max(size, whole)

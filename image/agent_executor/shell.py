@@ -1,0 +1,139 @@
+"""IPython in the worker: a notebook cell's semantics, with displays and errors sent as messages."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import subprocess
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any, cast
+
+from IPython.core.displayhook import DisplayHook
+from IPython.core.displaypub import DisplayPublisher
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets import Type
+
+from agent_executor.streams import Stream, encode_bundle, encode_error, no_input
+
+if TYPE_CHECKING:
+    from agent_executor.worker import Control
+
+
+class _Publisher(DisplayPublisher):
+    def publish(
+        self,
+        data: dict[str, Any],
+        metadata: Any = None,
+        source: Any = None,
+        *,
+        transient: dict[str, Any] | None = None,
+        update: bool = False,
+        **_: Any,
+    ) -> None:
+        self.shell.send("display_data", data, display_id=(transient or {}).get("display_id"), update=update)
+
+    def clear_output(self, wait: bool = False) -> None:
+        self.shell.control.tell({"type": "clear_output", "wait": bool(wait)})
+
+
+class _Hook(DisplayHook):
+    """Sends the value of the last expression instead of printing it."""
+
+    def __call__(self, result: Any = None) -> None:
+        self.check_for_underscore()
+        if result is None or self.quiet():
+            return
+        data, _ = self.compute_format_data(result)
+        self.update_user_ns(result)
+        self.fill_exec_result(result)
+        if data:
+            cast("_Interactive", self.shell).send("execute_result", data)
+
+
+class _Interactive(InteractiveShell):
+    displayhook_class = Type(_Hook)
+    display_pub_class = Type(_Publisher)
+    control: Control
+    error_sent = False
+
+    def init_io(self) -> None:
+        """The streams are ours."""
+
+    def init_history(self) -> None:
+        self.config.HistoryManager.enabled = False  # no file, and above all no thread: workers are forked
+        super().init_history()
+
+    def send(self, kind: str, data: dict[str, Any], *, display_id: str | None = None, update: bool = False) -> None:
+        parts, payload = encode_bundle(data)
+        header: dict[str, Any] = {"type": kind, "parts": parts}
+        if display_id is not None:
+            header.update(display_id=str(display_id)[:200], update=bool(update))
+        self.control.tell(header, payload)
+
+    def send_error(self, name: str, value: str, traceback: list[str]) -> None:
+        if self.error_sent:  # later ones come of handling the first
+            return
+        self.error_sent = True
+        self.control.tell({"type": "error"}, encode_error(name, value, "\n".join(traceback)))
+
+    def _showtraceback(self, etype: type, evalue: Any, stb: list[str]) -> None:
+        self.send_error(etype.__name__, str(evalue), stb)
+
+    def showtraceback(self, *args: Any, **kwargs: Any) -> None:
+        name = sys.exc_info()[0]
+        try:
+            super().showtraceback(*args, **kwargs)
+        except Exception as error:  # the exception's own __str__ or __repr__ fails
+            self.send_error(name.__name__ if name else "Exception", f"<no text: {type(error).__name__}>", [])
+
+    def show_usage_error(self, exc: Exception) -> None:
+        self.send_error("UsageError", str(exc), [f"UsageError: {exc}"])
+
+    def system(self, cmd: str) -> None:
+        """``!command``, with its output going where the cell's goes; there is no terminal in a box."""
+        command = self.var_expand(cmd, depth=1)
+        self.user_ns["_exit_code"] = subprocess.call(command, shell=True, executable=_shell_path())
+
+    system_raw = system_piped = system
+
+    def ask_exit(self) -> None:
+        """``exit`` and ``quit`` end a cell's box anyway."""
+
+
+def _shell_path() -> str:
+    return "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
+
+
+class Shell:
+    """One IPython shell: ``run`` a cell, answer what the supervisor tells the host."""
+
+    def __init__(self, control: Control) -> None:
+        sys.stdin = open(os.devnull)  # noqa: SIM115  # open as long as the process
+        sys.stdout, sys.stderr = Stream(1, control), Stream(2, control)
+        vars(sys).update(__stdout__=sys.stdout, __stderr__=sys.stderr)  # what code restores after a replacement
+        builtins.input = no_input
+        warnings.filterwarnings("ignore", "To exit: use")  # after sys.exit(); there is nothing here to leave
+        shell = _Interactive.instance()
+        shell.control = control
+        self._shell = shell
+        shell.run_cell("None", store_history=False, silent=True)  # the first cell is slower: let it be this one
+
+    def run(self, code: str) -> dict[str, Any]:
+        """Run a cell; errors, results and displays have been sent when this returns."""
+        shell = self._shell
+        shell.error_sent = False
+        Stream.last = None
+        result = shell.run_cell(code, store_history=True)
+        error = result.error_before_exec or result.error_in_exec
+        if isinstance(error, KeyboardInterrupt):
+            status = "interrupted"
+        elif error is not None:
+            status = "error"
+            if not shell.error_sent:
+                shell.send_error(type(error).__name__, str(error), [])
+        elif shell.error_sent:  # a value could not be shown
+            status = "error"
+        else:
+            status = "ok"
+        return {"status": status, "execution_count": shell.execution_count - 1}

@@ -1,0 +1,79 @@
+"""What every shell of a worker needs, with IPython or without it: the standard streams, and values as messages."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agent_executor.worker import Control
+
+MAX_TEXT = 64 * 1024
+"""Longest exception text and traceback sent, in characters."""
+
+
+def encode_bundle(data: dict[str, Any]) -> tuple[list[list[Any]], bytes]:
+    """A MIME bundle as ``[[mime, size], ...]`` and one payload: text as UTF-8, images as they are, the rest as JSON.
+
+    >>> encode_bundle({"text/plain": "42", "image/png": b"..."})
+    ([['text/plain', 2], ['image/png', 3]], b'42...')
+    """
+    parts: list[list[Any]] = []
+    payload = []
+    for mime, value in data.items():
+        is_binary = mime == "application/pdf" or (mime.startswith("image/") and mime != "image/svg+xml")
+        if is_binary and isinstance(value, str):
+            raw = base64.b64decode(value)  # IPython's own formatters give images like this
+        elif isinstance(value, str):
+            raw = value.encode("utf-8", "replace")
+        elif isinstance(value, bytes):
+            raw = value
+        else:
+            try:
+                raw = json.dumps(value).encode()
+            except (TypeError, ValueError, RecursionError):
+                continue
+        parts.append([str(mime)[:200], len(raw)])
+        payload.append(raw)
+    return parts[:20], b"".join(payload[:20])
+
+
+def encode_error(name: str, value: str, traceback: str) -> bytes:
+    """The body of an ``error`` message. Of what is too long, a value keeps its beginning and a traceback its end.
+
+    >>> encode_error("ValueError", "bad", "")
+    b'{"ename": "ValueError", "evalue": "bad", "traceback": ""}'
+    """
+    report = {"ename": name[:200], "evalue": value[:MAX_TEXT], "traceback": traceback[-MAX_TEXT:]}
+    return json.dumps(report).encode("utf-8", "replace")
+
+
+class Stream(io.TextIOWrapper):
+    """``sys.stdout`` or ``sys.stderr``: every write goes out at once, and a change of stream waits for the other."""
+
+    last: Stream | None = None
+    """The stream written to last in this execution."""
+
+    def __init__(self, fd: int, control: Control) -> None:
+        super().__init__(io.BufferedWriter(io.FileIO(fd, "w", closefd=False)), "utf-8", "backslashreplace")
+        self._control = control
+
+    def write(self, text: str) -> int:
+        if Stream.last is not self:
+            if Stream.last is not None:
+                self._control.sync()
+            Stream.last = self
+        written = super().write(text)
+        self.flush()
+        return written
+
+    def isatty(self) -> bool:
+        return False
+
+
+def no_input(prompt: object = "") -> str:
+    """In the place of :func:`input`. Raises RuntimeError, which says why."""
+    __tracebackhide__ = True  # IPython leaves this frame out
+    raise RuntimeError("input() has nobody to ask in a sandbox; pass the value in instead")

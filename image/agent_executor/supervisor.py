@@ -1,0 +1,548 @@
+"""PID 1 of a box: owns the pipe to the host, forks the processes that run code, and outlives everything they do.
+
+It trusts none of them. Its memory and its file descriptors are closed to them (``PR_SET_DUMPABLE`` 0 makes
+``/proc/1/mem`` and ``/proc/1/fd`` unreadable for the same uid), the kernel prefers them when memory runs out, signals
+from inside the container do not reach it (a PID 1 receives only what it has a handler for), and what they send is
+checked before it is passed on. It ends when the pipe ends, or, detached, when its lifetime does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import json
+import os
+import selectors
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from agent_executor import wire
+from agent_executor.cgroup import Cgroup
+from agent_executor.children import CUT_OFF, PIPE_SIZE, Child, Children, kill_tree
+from agent_executor.contexts import DEFAULT, Context, languages
+from agent_executor.hostpipe import HostPipe
+from agent_executor.runs import Run
+from agent_executor.wire import Header
+
+PROTOCOL = 1
+SKELETON = "/opt/agentbox/skel"
+"""Files of the image that a box wants writable; copied to ``$HOME`` at the start."""
+
+CONGESTED = 4 * 1024 * 1024
+"""Bytes waiting for the host above which children are no longer read."""
+DEAF = 64 * 1024 * 1024
+"""Bytes waiting for a child above which it is killed, because it does not read its socket."""
+STDIN_ROOM = 256 * 1024
+"""Bytes waiting in a command's stdin up to which more are taken at once."""
+GRACE_SECONDS = 2.0
+"""From the interrupt at a deadline to the kill."""
+DYING_SECONDS = 0.5
+"""From a worker's end of file to its kill: by then one that was dying is dead."""
+
+FROM_WORKER = frozenset({"display_data", "execute_result", "error", "clear_output", "more", "sync", "execute_reply"})
+FROM_FILES = frozenset({"data", "entry", "ack", "event", "more", "reply"})
+STATUSES = frozenset({"ok", "error", "oom", "killed", "interrupted"})
+
+_PR_SET_DUMPABLE = 4  # /usr/include/linux/prctl.h
+
+
+def set_dumpable(value: bool) -> None:
+    """Open or close this process to others of the same uid (ptrace, ``/proc/PID/mem``, ``/proc/PID/fd``)."""
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, int(value), 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE) failed")
+
+
+class RefusedError(Exception):
+    """A request that cannot be done: told to the host, with the name of an error it knows."""
+
+    def __init__(self, error: str, message: str) -> None:
+        super().__init__(message)
+        self.error = error
+
+
+class Supervisor:
+    """The event loop over the host's pipe and the children's. One thread, so that forking is safe."""
+
+    def __init__(self, stdin: int, stdout: int, *, cwd: str, resync: bytes) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._children = Children(self._selector, self._read_control, self._read_output)
+        self._contexts = {DEFAULT: Context(DEFAULT, "python", cwd)}
+        self._cgroup = Cgroup()
+        self._end: float | None = None
+        self._handlers: dict[str, Callable[[Header, bytes], None]] = {
+            "hello": self._hello,
+            "execute_request": self._execute,
+            "interrupt_request": self._interrupt,
+            "context_request": self._context,
+            "command_request": self._command,
+            "connect_request": self._connect,
+            "input_request": self._input,
+            "signal_request": self._signal_command,
+            "files_request": self._files,
+            "files_input": self._files_input,
+            "info_request": self._info,
+            "lifetime_request": self._lifetime,
+        }
+        self._host = HostPipe(
+            self._selector, stdin, stdout, resync=resync, on_message=self._request, on_new_host=self._forget_host
+        )
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    def serve(self) -> NoReturn:
+        """Run until the host closes the pipe or the lifetime ends."""
+        self._worker(self._contexts[DEFAULT])
+        while True:
+            for key, _ in self._selector.select(self._patience()):
+                if key.fd in self._selector.get_map():  # an earlier event may have closed it
+                    key.data()
+            self._bury()
+            # While the host is slow children are not read, so that memory here stays bounded.
+            self._children.read(self._host.out.size < CONGESTED)
+            for child in self._children:
+                if child.stdin is not None:
+                    self._answer_input(child)
+                if child.run:
+                    self._tick(child, child.run)
+            if self._end is not None and time.monotonic() >= self._end:
+                self._expire()
+
+    def _patience(self) -> float | None:
+        times = [child.run.next_event() for child in self._children if child.run]
+        if self._end is not None:
+            times.append(self._end)
+        return max(0.0, min(times) - time.monotonic()) if times else None
+
+    def _tick(self, child: Child, run: Run) -> None:
+        now = time.monotonic()
+        if run.deadline is not None and now >= run.deadline:
+            run.timed_out, run.deadline, run.kill_at = True, None, now
+            if child.kind == "worker":  # code gets a chance to unwind and to keep its state
+                run.kill_at = now + GRACE_SECONDS
+                self._children.interrupt(child)
+        if run.kill_at is not None and now >= run.kill_at:
+            run.kill_at = None
+            run.cut_off = run.closed
+            self._children.kill(child)
+        if now >= run.next_sample:
+            run.sample()
+
+    def _expire(self) -> NoReturn:
+        for child in self._children:
+            if child.run:
+                self._tell_end(child.run, {"status": "killed", "lifetime": True})
+        limit = time.monotonic() + 1
+        while self._host.out.size and time.monotonic() < limit:
+            self._selector.select(0.05)
+            self._host.out.flush()
+        os._exit(0)
+
+    # -- the host -----------------------------------------------------------------------------------------------------
+
+    def _forget_host(self) -> None:
+        """What an earlier host asked for is nobody's any more: commands and runs go on, unheard."""
+        for child in self._children:
+            child.request = None
+            if child.kind == "files":
+                child.send({"type": "input", "eof": True, "abort": True})
+            if child.run:
+                child.run.id = None
+        for context in self._contexts.values():
+            context.queue.clear()
+
+    def _request(self, header: Header, payload: bytes) -> None:
+        handler = self._handlers.get(header["type"])
+        if handler is None:
+            raise wire.ProtocolError(f"unknown request {header['type']}")
+        try:
+            handler(header, payload)
+        except RefusedError as error:
+            self._host.reply(header["id"], str(error), error.error)
+        except OSError as error:  # no process, no file descriptor, no such directory
+            self._host.reply(header["id"], error.strerror or str(error), errno.errorcode.get(error.errno or 0, "EIO"))
+
+    def _hello(self, header: Header, payload: bytes) -> None:
+        version = "{}.{}.{}".format(*sys.version_info[:3])
+        self._host.greet(str(header["nonce"]), {"type": "ready", "protocol": PROTOCOL, "python": version})
+
+    def _lifetime(self, header: Header, payload: bytes) -> None:
+        self.set_lifetime(header["seconds"])
+        self._host.reply(header["id"])
+
+    def set_lifetime(self, seconds: float) -> None:
+        """End the box so many seconds from now."""
+        self._end = time.monotonic() + seconds
+
+    def _info(self, header: Header, payload: bytes) -> None:
+        """What the box uses now, and how long it has yet to live."""
+        self._host.reply(
+            header["id"],
+            {
+                "memory": self._cgroup.memory(),
+                "memory_peak": self._cgroup.memory_peak(),
+                "cpu_seconds": self._cgroup.cpu_seconds(),
+                "pids": self._cgroup.pids(),
+                "lifetime": None if self._end is None else self._end - time.monotonic(),
+                "commands": [
+                    {"pid": child.pid, **json.loads(child.run.payload)}
+                    for child in self._children
+                    if child.kind == "command" and child.run
+                ],
+                "contexts": [
+                    {"id": context.name, "language": context.language, "cwd": context.cwd}
+                    for context in self._contexts.values()
+                ],
+            },
+        )
+
+    # -- code ---------------------------------------------------------------------------------------------------------
+
+    def _execute(self, header: Header, payload: bytes) -> None:
+        context = self._find_context(header)
+        run = Run(self._cgroup, header, payload)
+        context.queue.append(run)
+        try:
+            self._advance(context)
+        except OSError:  # no process for its worker; told as the answer, so it must not run later
+            context.queue.remove(run)
+            raise
+
+    def _find_context(self, header: Header) -> Context:
+        name = header.get("context") or DEFAULT
+        if name not in self._contexts:
+            raise RefusedError("ENOENT", f"there is no context {name}")
+        return self._contexts[name]
+
+    def _context(self, header: Header, payload: bytes) -> None:
+        operation = header["operation"]
+        if operation == "create":
+            name, language, cwd = header["context"], header["language"], header["cwd"] or self._contexts[DEFAULT].cwd
+            known = languages()
+            if language not in known:
+                raise RefusedError("ENOSYS", f"no language {language} in this image; it has {', '.join(known)}")
+            if not os.path.isdir(cwd):
+                raise RefusedError("ENOENT", f"no directory {cwd}")
+            self._contexts[name] = Context(name, language, cwd)
+        else:
+            context = self._find_context(header)
+            if operation == "remove":
+                del self._contexts[context.name]
+            if context.worker:
+                self._children.kill(context.worker)
+                context.worker = None  # what comes next is not for the dying
+        self._host.reply(header["id"])
+
+    def _advance(self, context: Context) -> None:
+        """Start the next queued run of a context whose worker is free."""
+        if not context.queue:
+            return
+        worker = self._worker(context)
+        if worker.run:
+            return
+        worker.run = run = context.queue.popleft()
+        run.start()
+        worker.send({"type": "execute_request", "envs": run.header.get("envs") or {}}, run.payload)
+
+    def _interrupt(self, header: Header, payload: bytes) -> None:
+        """Interrupt an execution; the second time, kill it."""
+        for child in self._children:
+            run = child.run
+            if run and run.id == header["id"]:
+                if run.interrupted:
+                    self._children.kill(child)
+                else:
+                    run.interrupted = True
+                    self._children.interrupt(child)
+                return
+        for context in self._contexts.values():
+            for run in [run for run in context.queue if run.id == header["id"]]:
+                context.queue.remove(run)
+                self._host.send({"type": "execute_reply", "id": run.id, "status": "interrupted", "usage": {}})
+
+    def _worker(self, context: Context) -> Child:
+        if context.worker:
+            return context.worker
+
+        def become(control: socket.socket, stdout: int, stderr: int, stdin: int) -> None:
+            from agent_executor import worker  # here: the supervisor itself never needs it
+
+            worker.serve(control, stdout, stderr, language=context.language, cwd=context.cwd)
+
+        child = context.worker = self._children.spawn("worker", become, control=True, pipes=True)
+        child.context = context.name
+        return child
+
+    # -- commands -----------------------------------------------------------------------------------------------------
+
+    def _command(self, header: Header, payload: bytes) -> None:
+        from agent_executor import commands
+
+        wish = json.loads(payload)
+        if header.get("pty") is not None and not os.path.exists("/dev/ptmx"):
+            raise RefusedError("ENOTTY", "this box has no terminals; create it with pty=True")
+
+        def become(control: socket.socket | None, stdout: int, stderr: int, stdin: int) -> None:
+            commands.execute(wish["cmd"], wish["cwd"], wish["envs"], stdin, stdout, stderr, header.get("pty"))
+
+        kinds = {"stdin": bool(header.get("stdin")), "pty": header.get("pty") is not None}
+        child = self._children.spawn("command", become, pipes=True, **kinds)
+        child.run = run = Run(self._cgroup, header, payload)
+        run.start()
+        self._host.send({"type": "started", "id": run.id, "pid": child.pid})
+
+    def _find_command(self, header: Header) -> Child:
+        child = self._children.by_pid.get(header["pid"])
+        if child is None or child.kind != "command" or not child.run:
+            raise RefusedError("ESRCH", f"no command runs with pid {header['pid']}")
+        return child
+
+    def _connect(self, header: Header, payload: bytes) -> None:
+        run = self._find_command(header).run
+        assert run is not None
+        run.id = header["id"]
+        self._host.send({"type": "started", "id": run.id, "pid": header["pid"]})
+
+    def _input(self, header: Header, payload: bytes) -> None:
+        child = self._find_command(header)
+        if child.stdin is None or child.stdin_ends:
+            raise RefusedError("EPIPE", "the command was started without stdin, or its stdin is closed")
+        child.stdin.put(payload)
+        if child.stdin.size > DEAF:
+            raise RefusedError("EAGAIN", "the command does not read its stdin")
+        child.input_replies.append(header["id"])
+        if header.get("eof"):
+            child.stdin_ends = True
+        self._answer_input(child)
+
+    def _answer_input(self, child: Child) -> None:
+        """Let the host write more when what it wrote has been read: the room is bounded."""
+        if child.stdin is not None and child.stdin.size <= STDIN_ROOM:
+            for request in child.input_replies:
+                self._host.reply(request)
+            child.input_replies.clear()
+        if child.stdin is not None and child.stdin_ends and not child.stdin.size:
+            child.close_stdin()
+
+    def _signal_command(self, header: Header, payload: bytes) -> None:
+        child = self._find_command(header)
+        if header["signal"] == signal.SIGKILL:
+            self._children.kill(child)
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, header["signal"])
+        self._host.reply(header["id"])
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def _files(self, header: Header, payload: bytes) -> None:
+        """A file operation, in a process of its own: a FIFO or a slow directory must not hold the loop."""
+
+        def become(control: socket.socket, stdout: int, stderr: int, stdin: int) -> None:
+            from agent_executor import files
+
+            files.serve(control, header["operation"], json.loads(payload))
+
+        child = self._children.spawn("files", become, control=True)
+        child.request = header["id"]
+
+    def _files_input(self, header: Header, payload: bytes) -> None:
+        for child in self._children:
+            if child.kind == "files" and child.request == header["id"]:
+                words = {name: bool(header.get(name)) for name in ("eof", "abort")}
+                child.send({"type": "input", **words}, payload)
+
+    # -- children -----------------------------------------------------------------------------------------------------
+
+    def _read_output(self, child: Child, name: str) -> None:
+        """Pass on what the child's processes wrote: at most a pipe's worth, so that one writer cannot hold the loop.
+
+        All that was written before a given moment is in the pipe at that moment, so a pipe's worth is always enough to
+        bring the host up to it.
+        """
+        left = PIPE_SIZE
+        while left > 0:
+            try:
+                data = os.read(child.pipes[name], left)
+            except BlockingIOError:
+                return
+            except OSError:  # a terminal without a reader on its other side
+                data = b""
+            if not data:  # every writer has closed it
+                self._children.close_pipe(child, name)
+                return
+            left -= len(data)
+            if child.run:
+                now = child.run.caps[name].feed(data)
+                if now and child.run.id is not None:
+                    self._host.send({"type": "stream", "id": child.run.id, "name": name}, now)
+
+    def _drain(self, child: Child) -> None:
+        for name in list(child.pipes):
+            self._read_output(child, name)
+
+    def _read_control(self, child: Child) -> None:
+        assert child.control is not None
+        try:
+            data = child.control.recv(PIPE_SIZE, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self._children.unwatch(child)
+            if child.run:  # it is dying, or it closed its end and no reply can come any more: time will tell
+                child.run.closed, child.run.kill_at = True, time.monotonic() + DYING_SECONDS
+            elif child.kind == "worker":
+                self._children.kill(child)
+            return
+        self._take(child, data)
+
+    def _take(self, child: Child, data: bytes) -> None:
+        """Pass on what a child sent. One that breaks the protocol is killed."""
+        try:
+            for header, body in child.decoder.feed(data):
+                if child.kind == "worker":
+                    self._from_worker(child, header, body)
+                else:
+                    self._from_files(child, header, body)
+        except wire.ProtocolError:
+            self._children.kill(child)
+
+    def _from_worker(self, worker: Child, header: Header, body: bytes) -> None:
+        kind = header["type"]
+        if kind not in FROM_WORKER:
+            raise wire.ProtocolError(f"a worker sent {kind}")
+        # What the code wrote before it sent this is in the pipes; what it writes later comes after our answer.
+        self._drain(worker)
+        run = worker.run
+        if kind == "execute_reply":
+            if run and run.timed_out and not header.get("clean"):
+                self._children.kill(worker)  # nothing of a timed-out run goes on; its end is told when it is dead
+            elif run:
+                if run.timed_out:
+                    kill_tree(worker.pid, self._children.others(worker), spare_root=True)
+                self._finish(worker, run, header)
+            return
+        if kind != "sync" and run and run.admits(header, len(body)) and run.id is not None:
+            self._host.pass_on(header, body, run.id)
+        if not header.get("more"):
+            worker.send({"type": "ack"})
+            if worker.waiting > DEAF:
+                self._children.kill(worker)
+
+    def _from_files(self, child: Child, header: Header, body: bytes) -> None:
+        if header["type"] not in FROM_FILES:
+            raise wire.ProtocolError(f"a file operation sent {header['type']}")
+        if child.request is not None:
+            self._host.pass_on(header, body, child.request)
+        if header["type"] == "reply" and not header.get("more"):
+            child.request = None
+
+    def _finish(self, child: Child, run: Run, reply: Header) -> None:
+        """Tell the host how a run ended, and start the next one of its context."""
+        child.run = None
+        self._tell_end(run, reply)
+        context = self._contexts.get(child.context)
+        if context:
+            self._advance(context)
+
+    def _tell_end(self, run: Run, reply: Header) -> None:
+        if run.id is None:
+            return
+        for name, cap in run.caps.items():
+            dropped, tail = cap.finish()
+            if tail or dropped:
+                self._host.send({"type": "stream", "id": run.id, "name": name, "dropped": dropped}, tail)
+        status = reply.get("status")
+        if status not in STATUSES:
+            status = "error"
+        if run.timed_out:
+            status = "timeout"
+        answer: Header = {"type": "execute_reply", "id": run.id, "status": status, "usage": run.usage()}
+        for key in ("execution_count", "exit_code", "signal", "lifetime", "cut_off"):
+            if isinstance(reply.get(key), int):
+                answer[key] = reply[key]
+        if run.dropped_results:
+            answer["dropped_results"] = run.dropped_results
+        self._host.send(answer)
+
+    # -- the end of processes -----------------------------------------------------------------------------------------
+
+    def _bury(self) -> None:
+        """Tell of the children that have died; other dead processes are orphans of the code."""
+        while self._children.dead:
+            pid, code = self._children.dead.popleft()
+            child = self._children.by_pid.get(pid)
+            if child:
+                self._child_ended(child, code)
+
+    def _child_ended(self, child: Child, code: int) -> None:
+        self._read_last(child)
+        self._children.unwatch(child)
+        if child.kind == "worker":  # its state is gone: what it started, a fork bomb perhaps, goes with it
+            self._children.kill(child)
+        del self._children.by_pid[child.pid]
+        context = self._contexts.get(child.context)
+        if context and context.worker is child:
+            context.worker = None
+        if child.run:
+            self._finish(child, child.run, self._obituary(child, child.run, code))
+        elif context:
+            self._advance(context)
+        for request in [*child.input_replies, *([] if child.request is None else [child.request])]:
+            self._host.reply(request, "the operation was killed in the box", "EINTR")
+        self._children.let_go(child)
+
+    def _read_last(self, child: Child) -> None:
+        """Pass on what a dead child had written and sent: an error and its reply may still be in the socket."""
+        self._drain(child)
+        if child.control is None or (child.run and child.run.timed_out):
+            return
+        with contextlib.suppress(OSError):
+            while data := child.control.recv(PIPE_SIZE, socket.MSG_DONTWAIT):
+                self._take(child, data)
+
+    def _obituary(self, child: Child, run: Run, code: int) -> Header:
+        if (code == CUT_OFF and child.kind == "worker") or (run.cut_off and code == -signal.SIGKILL):
+            return {"status": "killed", "cut_off": True}
+        if code >= 0:
+            return {"status": "ok" if child.kind == "command" and code == 0 else "error", "exit_code": code}
+        if run.interrupted:
+            return {"status": "interrupted"}
+        if -code == signal.SIGKILL and self._cgroup.oom_kills() > run.oom_kills:
+            return {"status": "oom"}
+        return {"status": "killed", "signal": -code}
+
+
+def main() -> None:
+    """Serve the host over stdin and stdout."""
+    set_dumpable(False)
+    # Private copies: whatever writes to fd 1 here later does not reach the pipe.
+    stdin, stdout = (os.dup(fd) for fd in (0, 1))
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1):
+        os.dup2(null, fd)
+    os.close(null)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    # Taken out of the environment: the code in the box must know neither.
+    resync = os.environ.pop("AGENTBOX_RESYNC", "").encode()
+    lifetime = os.environ.pop("AGENTBOX_LIFETIME", "")
+    cwd = os.environ.pop("AGENTBOX_CWD", "") or os.getcwd()
+    os.makedirs(cwd, exist_ok=True)
+    os.chdir(cwd)
+    if os.path.isdir(SKELETON):
+        shutil.copytree(SKELETON, os.path.expanduser("~"), dirs_exist_ok=True)
+    from agent_executor import worker
+
+    worker.preload()
+    supervisor = Supervisor(stdin, stdout, cwd=cwd, resync=resync)
+    if lifetime:
+        supervisor.set_lifetime(float(lifetime))
+    supervisor.serve()

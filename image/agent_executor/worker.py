@@ -1,0 +1,213 @@
+"""A worker: the process that runs the code of one context. It knows the supervisor only.
+
+Between executions it waits on its control socket; during one it sends displays, results and errors there and waits for
+an answer to each, so that their order against what the code writes to fd 1 and 2 is exactly the program's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from agent_executor import wire
+from agent_executor.wire import Header
+
+if TYPE_CHECKING:
+    from agent_executor.plain import Shell as PlainShell
+    from agent_executor.shell import Shell as IPythonShell
+
+CONTROL_FD = 100
+"""Where the control socket is put: away from the numbers that code expects its own files to have."""
+
+
+def preload() -> None:
+    """Load, once per box, what every worker needs; forked workers share these pages."""
+    shell_class()  # IPython is in memory before the fork
+    gc.collect()
+    gc.freeze()
+
+
+def shell_class() -> type[IPythonShell] | type[PlainShell]:
+    """IPython's shell, or in an image without IPython the plain one."""
+    try:
+        from agent_executor.shell import Shell
+    except Exception:  # not there, or too old, or broken: the code can run all the same
+        from agent_executor.plain import Shell as PlainShell
+
+        return PlainShell
+    return Shell
+
+
+class Control:
+    """The worker's end of the control socket.
+
+    A signal must not cut a frame in two: while one is under way, :meth:`on_interrupt` only notes the interrupt, and
+    the KeyboardInterrupt is raised when the frame is complete.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket: socket.socket | None = sock
+        self._decoder = wire.Decoder()
+        self._assembler = wire.Assembler()
+        self._inbox: list[tuple[Header, bytes]] = []
+        self._lock = threading.RLock()
+        self._busy = False
+        self._interrupted = False
+        self.running = False
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        """In a child of the code: the socket is the worker's alone."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        self._lock = threading.RLock()
+
+    @property
+    def is_ours(self) -> bool:
+        """False in a process that the code forked and that came back here."""
+        return self._socket is not None
+
+    def on_interrupt(self, number: int, frame: FrameType | None) -> None:
+        """The handler of SIGINT."""
+        if not self.running:
+            return
+        if self._busy:
+            self._interrupted = True
+        else:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def _uninterrupted(self) -> Iterator[None]:
+        is_main = threading.current_thread() is threading.main_thread()  # where Python runs signal handlers
+        with self._lock:
+            self._busy |= is_main
+            try:
+                yield
+            finally:
+                self._busy &= not is_main
+        if is_main and self._interrupted:
+            self._interrupted = False
+            raise KeyboardInterrupt
+
+    def receive(self) -> tuple[Header, bytes]:
+        """The next message of the supervisor; it is gone when this raises EOFError."""
+        while not self._inbox:
+            if self._socket is None:
+                raise EOFError
+            data = self._socket.recv(64 * 1024)
+            if not data:
+                raise EOFError
+            for header, body in self._decoder.feed(data):
+                message = self._assembler.add(header, body)
+                if message:
+                    self._inbox.append(message)
+        return self._inbox.pop(0)
+
+    def tell(self, header: Header, payload: bytes = b"") -> None:
+        """Send, and wait until the supervisor has passed it on."""
+        with self._uninterrupted():
+            # Between executions a thread of the code may come here, while the main thread waits for the next request:
+            # what it has to show belongs to no execution.
+            if self._socket is not None and self.running:
+                self._send(header, payload)
+                self.receive()
+
+    def sync(self) -> None:
+        """Wait until all that was written to fd 1 and 2 has been passed on."""
+        self.tell({"type": "sync"})
+
+    def end(self) -> None:
+        """From here on interrupts are ignored and nothing is shown."""
+        with self._lock:
+            self.running = self._interrupted = False
+
+    def reply(self, header: Header) -> None:
+        """Tell how the execution ended."""
+        with self._lock:
+            self._send(header)
+
+    def _send(self, header: Header, payload: bytes = b"") -> None:
+        if self._socket is not None:
+            for frame in wire.encode_message({**header, "id": 0}, payload):
+                self._socket.sendall(frame)
+
+
+def serve(control: socket.socket, stdout: int, stderr: int, *, language: str, cwd: str) -> NoReturn:
+    """Become the worker of a context: called in the fresh fork, never returns."""
+    from agent_executor.supervisor import set_dumpable
+
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    os.setsid()  # a process group of its own, so that an interrupt reaches the code's children too
+    null = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((null, 0), (stdout, 1), (stderr, 2), (control.fileno(), CONTROL_FD)):
+        os.dup2(source, target)
+    control.detach()
+    os.closerange(3, CONTROL_FD)
+    os.closerange(CONTROL_FD + 1, os.sysconf("SC_OPEN_MAX"))
+    os.set_inheritable(CONTROL_FD, False)
+    set_dumpable(True)
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")  # the kernel takes this process, not PID 1
+    channel = Control(socket.socket(fileno=CONTROL_FD))
+    signal.signal(signal.SIGINT, channel.on_interrupt)
+    os.chdir(cwd)
+    shell = _shell(language, channel)
+    threads = threading.active_count()
+    while True:
+        try:
+            header, code = channel.receive()
+        except EOFError:
+            os._exit(0)
+        try:
+            try:
+                channel.running = True
+                with _environment(header["envs"]):
+                    reply = shell.run(code.decode("utf-8", "replace"))
+            finally:
+                channel.end()
+        except KeyboardInterrupt:  # it came between the code and its report
+            channel.end()
+            reply = {"status": "interrupted"}
+        if not channel.is_ours:
+            os._exit(0)  # a fork of the code fell through to here
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        # A thread that the code left behind goes on; only the end of this process ends it.
+        clean = threading.active_count() <= threads
+        channel.reply({"type": "execute_reply", "clean": clean, **reply})
+
+
+def _shell(language: str, control: Control) -> Any:
+    if language == "bash":
+        from agent_executor.bash import Shell as BashShell
+
+        return BashShell(control)
+    return shell_class()(control)
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """The environment of one run."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

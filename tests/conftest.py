@@ -1,0 +1,87 @@
+"""Real boxes on a real engine. Every test leaves the engine as it found it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import docker
+import psutil
+import pytest
+from kernel import Kernel
+
+from agentbox_magic import Sandbox, derived, images
+from agentbox_magic.engine import Engine
+from agentbox_magic.hardening import LABEL, OWNER
+
+
+@pytest.fixture(scope="session", autouse=True)
+def image() -> str:
+    """The image, built before any test counts on it."""
+    return images.build(Engine.connect(), lambda text, part: None)
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[docker.DockerClient]:
+    """Docker itself, to look at what we did from outside."""
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _derived_images(client: docker.DockerClient) -> Iterator[None]:
+    """Remove the derived images that the tests leave."""
+
+    def now() -> set[str]:
+        return {tag for image in client.images.list(name=derived.REPOSITORY) for tag in image.tags}
+
+    before = now()
+    yield
+    for tag in now() - before:
+        client.images.remove(tag)
+
+
+@pytest.fixture(scope="session")
+def base(image: str) -> str:
+    """An image with a Python and no IPython: what ours is made from."""
+    return images._base(Engine.connect(), lambda text, part: None)[0]
+
+
+@pytest.fixture
+def boxes(client: docker.DockerClient) -> Callable[[], set[str]]:
+    """The ids of the boxes on the engine that belong to this process, or to one that it started. Others are at work
+    on the same engine, perhaps."""
+    ours: dict[str, bool] = {}
+
+    def is_ours(owner: str) -> bool:
+        if owner not in ours:
+            pid = int(owner.split()[2]) if owner else -1
+            try:
+                family = {pid, *(parent.pid for parent in psutil.Process(pid).parents())}
+            except (psutil.NoSuchProcess, ValueError):
+                family = set()
+            ours[owner] = os.getpid() in family
+        return ours[owner]  # remembered: an owner may be killed in a test
+
+    def now() -> set[str]:
+        found = client.api.containers(all=True, filters={"label": f"{LABEL}=sandbox"})
+        return {one["Id"] for one in found if is_ours(one["Labels"].get(OWNER, ""))}
+
+    before = now()
+    return lambda: now() - before
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Sandbox]:
+    """A box that the tests of a module share."""
+    with Sandbox.create(timeout=60) as box:
+        yield box
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[Kernel]:
+    """A kernel with the extension loaded, shared by the tests of a module."""
+    kernel = Kernel()
+    yield kernel
+    kernel.close()
