@@ -14,7 +14,10 @@ import docker
 import docker.errors
 import requests.exceptions
 
+from agentbox_magic import endpoint
+from agentbox_magic.endpoint import Endpoint
 from agentbox_magic.errors import EngineUnavailableError, ImageError, SandboxError
+from agentbox_magic.traits import Traits
 
 MIN_API = (1, 41)
 """Docker Engine 20.10: the first with ``CgroupnsMode`` (https://docs.docker.com/reference/api/engine/version-history/)."""
@@ -36,7 +39,9 @@ def _plain_errors() -> Iterator[None]:
 
 def unavailable(error: BaseException) -> EngineUnavailableError:
     """The one line for an engine that does not answer, from whatever the client raised."""
-    where = os.environ.get("DOCKER_HOST") or "/var/run/docker.sock"
+    where = (
+        endpoint.find().url.removeprefix("unix://") if not os.environ.get("DOCKER_HOST") else os.environ["DOCKER_HOST"]
+    )
     text = str(error)
     if "PermissionError" in text or "Permission denied" in text:
         return EngineUnavailableError(
@@ -51,6 +56,14 @@ def unavailable(error: BaseException) -> EngineUnavailableError:
     if "ConnectionRefusedError" in text or "Connection refused" in text:
         return EngineUnavailableError(f"the Docker engine at {where} is not running; start it, or set DOCKER_HOST")
     return EngineUnavailableError(f"the Docker engine at {where} does not answer: {text.splitlines()[0][:200]}")
+
+
+def _tls(where: Endpoint) -> docker.TLSConfig | bool:
+    if where.certificates is None:
+        return False
+    ca, certificate, key = (where.certificates / f"{name}.pem" for name in ("ca", "cert", "key"))
+    mine = (str(certificate), str(key)) if certificate.is_file() and key.is_file() else None
+    return docker.TLSConfig(client_cert=mine, ca_cert=str(ca) if ca.is_file() else None, verify=where.verify)
 
 
 class Pipe:
@@ -113,42 +126,55 @@ class Pipe:
 
 
 class Engine:
-    """One connection to one engine. Get it from :meth:`connect`."""
+    """One connection to one engine. Get it from :meth:`connect`.
+
+    Attributes:
+        traits: what kind of engine it is.
+    """
 
     _lock = threading.Lock()
-    _shared: tuple[int, Engine] | None = None
+    _shared: tuple[int, Endpoint, Engine] | None = None
 
-    def __init__(self, client: docker.APIClient, version: dict[str, Any]) -> None:
+    def __init__(self, client: docker.APIClient, traits: Traits) -> None:
         self._client = client
-        self.version: str = version["Version"]
-        self.architecture: str = version["Arch"]
+        self.traits = traits
 
     @classmethod
     def connect(cls) -> Engine:
-        """The engine of this process, as ``DOCKER_HOST`` or the default socket names it.
+        """The engine of this process, where :func:`agentbox_magic.endpoint.find` finds it.
 
         Raises:
             EngineUnavailableError: nothing answers, or it may not be used, or it is too old.
         """
         with cls._lock:
-            if cls._shared and cls._shared[0] == os.getpid():  # a fork needs a connection of its own
-                return cls._shared[1]
+            where = endpoint.find()
+            # A fork needs a connection of its own.
+            if cls._shared and cls._shared[:2] == (os.getpid(), where):
+                return cls._shared[2]
             with _plain_errors():
-                client = docker.DockerClient.from_env(version="auto", timeout=60).api
+                client = docker.APIClient(
+                    base_url=where.url, version="auto", timeout=60, tls=_tls(where),
+                    use_ssh_client=where.url.startswith("ssh://"),  # the user's own, with its keys and configuration
+                )  # fmt: skip
                 version = client.version()
-            api = tuple(int(part) for part in version["ApiVersion"].split("."))
-            if api < MIN_API:
-                raise EngineUnavailableError(
-                    f"the Docker engine is {version['Version']}, which is too old; install 20.10 or newer"
-                )
-            engine = cls(client, version)
-            cls._shared = os.getpid(), engine
+                api = tuple(int(part) for part in version["ApiVersion"].split("."))
+                if api < MIN_API:
+                    raise EngineUnavailableError(
+                        f"the Docker engine is {version['Version']}, which is too old; install 20.10 or newer"
+                    )
+                engine = cls(client, Traits.of(where.url, version, client.info()))
+            cls._shared = os.getpid(), where, engine
             return engine
 
     # -- containers ---------------------------------------------------------------------------------------------------
 
     def create(self, config: dict[str, Any]) -> str | None:
-        """Create a container from the engine's own JSON; its id, or None if the engine lacks the image."""
+        """Create a container from Docker's own JSON; its id, or None if the engine lacks the image.
+
+        Raises:
+            SandboxError: the engine refuses, or does not have the runtime.
+        """
+        config = self.traits.translate(config)
         try:
             with _plain_errors():
                 container: str = self._client.create_container_from_config(config)["Id"]

@@ -31,10 +31,17 @@ MASKED_PATHS = [
     # The engine's own defaults: naming any path replaces them.
     "/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
     "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
-    # What else tells about the host, or about other boxes on it.
-    "/proc/cmdline", "/proc/config.gz", "/proc/diskstats", "/proc/interrupts", "/proc/iomem", "/proc/kallsyms",
-    "/proc/key-users", "/proc/locks", "/proc/modules", "/proc/partitions", "/proc/pressure", "/proc/vmstat",
-    "/proc/zoneinfo", "/sys/block", "/sys/class", "/sys/kernel", "/sys/module",
+    # What else tells about the host, or about other boxes on it. What programs size themselves by stays: cpuinfo,
+    # meminfo, stat, loadavg, /sys/devices/system; and /sys/fs/cgroup, where PID 1 reads what its box uses.
+    "/proc/buddyinfo", "/proc/cgroups", "/proc/cmdline", "/proc/config.gz", "/proc/consoles", "/proc/crypto",
+    "/proc/devices", "/proc/diskstats", "/proc/dma", "/proc/driver", "/proc/execdomains", "/proc/interrupts",
+    "/proc/iomem", "/proc/ioports", "/proc/kallsyms", "/proc/key-users", "/proc/kmsg", "/proc/kpagecgroup",
+    "/proc/kpagecount", "/proc/kpageflags", "/proc/locks", "/proc/misc", "/proc/modules", "/proc/mtrr",
+    "/proc/pagetypeinfo", "/proc/partitions", "/proc/pressure", "/proc/schedstat", "/proc/slabinfo", "/proc/softirqs",
+    "/proc/swaps", "/proc/tty", "/proc/vmallocinfo", "/proc/vmstat", "/proc/zoneinfo",
+    "/sys/block", "/sys/bus", "/sys/class", "/sys/dev", "/sys/fs/bpf", "/sys/fs/btrfs", "/sys/fs/ext4", "/sys/fs/f2fs",
+    "/sys/fs/fuse", "/sys/fs/pstore", "/sys/fs/resctrl", "/sys/fs/xfs", "/sys/hypervisor", "/sys/kernel", "/sys/module",
+    "/sys/power",
 ]  # fmt: skip
 
 READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
@@ -65,6 +72,7 @@ class Box:
 
     Attributes:
         image: what it is made of; empty for our own.
+        runtime: the engine's runtime that starts it, such as ``"runsc"``; empty for the engine's default.
         start: how that is started.
         env: environment variables of the code in it.
         cwd: where the code starts.
@@ -75,6 +83,7 @@ class Box:
     """
 
     image: str = ""
+    runtime: str = ""
     start: Start = OURS
     env: dict[str, str] = field(default_factory=dict)
     cwd: str | None = None
@@ -144,6 +153,7 @@ def container_config(limits: Limits, box: Box) -> dict[str, Any]:
         "Env": environment(limits, box, resync),
         "User": f"{uid}:{uid}",
         "WorkingDir": "/workspace",
+        "Hostname": "sandbox",  # the default is the container's id
         "Healthcheck": {"Test": ["NONE"]},
         "Labels": {
             LABEL: "sandbox",
@@ -162,31 +172,67 @@ def container_config(limits: Limits, box: Box) -> dict[str, Any]:
         "Tty": False,
         "NetworkDisabled": True,
         "HostConfig": {
-            "AutoRemove": True,
+            "AutoRemove": True,  # nothing is left of a box that ends
+            "Runtime": box.runtime,
+            # -- what it may do
             "CapDrop": ["ALL"],
+            "CapAdd": [],
             "Privileged": False,
             "SecurityOpt": ["no-new-privileges:true", f"seccomp={resources.seccomp_profile()}"],
+            "UsernsMode": "",  # the engine's; "host" would undo a remapping of users
+            "GroupAdd": [],
+            "Devices": [],
+            "DeviceRequests": [],
+            "DeviceCgroupRules": [],
+            # -- what it sees of others
+            "IpcMode": "private",  # "none" would leave multiprocessing without /dev/shm
+            "CgroupnsMode": "private",  # the default on cgroup v1 shows the host's paths
+            "PidMode": "",  # its own; likewise UTSMode
+            "UTSMode": "",
+            "MaskedPaths": MASKED_PATHS,
+            "ReadonlyPaths": READONLY_PATHS,
+            # -- what it reaches
+            "NetworkMode": "none",
+            "PublishAllPorts": False,
+            "PortBindings": {},
+            "Dns": [],
+            "DnsOptions": [],
+            "DnsSearch": [],
+            "ExtraHosts": [],
+            "Links": [],
+            # -- what it can write
             "ReadonlyRootfs": True,
+            "Binds": [],
+            "Mounts": [],
+            "VolumesFrom": [],
             "Tmpfs": tmpfs(limits, uid, box.pty),
+            "ShmSize": limits.mem // 8,
+            "LogConfig": {"Type": "none", "Config": {}},  # a flood of output would fill the host's disk
+            # No StorageOpt: a size for the root file system takes xfs with quotas, and nothing can be written there.
+            # -- what it can use
             "Memory": limits.mem,
             "MemorySwap": limits.mem,  # memory and swap together: no swap
+            "MemorySwappiness": 0,
+            "OomKillDisable": False,  # or a box that is out of memory would hang
             "OomScoreAdj": 500,  # before anything of the host
             "PidsLimit": limits.pids,
             "NanoCpus": int(limits.cpus * 1e9),
-            "CpuShares": max(2, int(limits.cpus * 1024)),
+            "CpuShares": max(2, int(limits.cpus * 1024)),  # its part when the host is busy
             "Ulimits": [
-                {"Name": "nofile", "Soft": 1024, "Hard": 1024},
-                {"Name": "core", "Soft": 0, "Hard": 0},  # a core file would be the host's
-                {"Name": "memlock", "Soft": 65536, "Hard": 65536},
-                {"Name": "msgqueue", "Soft": 0, "Hard": 0},
-            ],
-            "ShmSize": limits.mem // 8,
-            "IpcMode": "private",
-            "CgroupnsMode": "private",  # the default on cgroup v1 shows the host's paths
-            "NetworkMode": "none",
-            "LogConfig": {"Type": "none", "Config": {}},  # a flood of output would fill the host's disk
-            "MaskedPaths": MASKED_PATHS,
-            "ReadonlyPaths": READONLY_PATHS,
-            "RestartPolicy": {"Name": "no"},
+                {"Name": name, "Soft": value, "Hard": value}
+                for name, value in {
+                    "nofile": 1024,
+                    "core": 0,  # a core file would be the host's
+                    "fsize": limits.mem,  # a sparse file looks larger than all that a box can hold
+                    "memlock": 65536,
+                    "msgqueue": 0,
+                    "sigpending": 1024,  # queued signals and timers are the kernel's memory
+                    "rtprio": 0,
+                    "nice": 0,
+                }.items()
+            ],  # not nproc: it counts a uid's processes across containers, and PidsLimit counts this box's
+            # -- how it ends
+            "Init": False,  # our PID 1 reaps
+            "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
         },
     }

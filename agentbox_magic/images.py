@@ -91,7 +91,7 @@ def build(engine: Engine, progress: Progress) -> str:
     base, minor = _base(engine, lambda text, part: progress(text, part * 0.4))
     with tempfile.TemporaryDirectory(prefix="agentbox-") as folder:
         wheels = Path(folder) / "wheels"
-        _download_wheels(wheels, minor, engine.architecture, lambda text, part: progress(text, 0.4 + part * 0.3))
+        _download_wheels(wheels, minor, engine.traits.architecture, lambda text, part: progress(text, 0.4 + part * 0.3))
         with tempfile.TemporaryFile() as context:
             with tarfile.open(fileobj=context, mode="w") as tar:
                 for member, data in _context_files():

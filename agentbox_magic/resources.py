@@ -12,8 +12,11 @@ _ROOT = _PACKAGE / "data" if (_PACKAGE / "data").is_dir() else _PACKAGE.parent
 IMAGE = _ROOT / "image"
 """The Dockerfile, the pinned requirements and the builder of the offline base."""
 
+SECCOMP = _ROOT / "seccomp" / "agentbox.json"
+"""Our seccomp profile."""
+
 
 @functools.cache
 def seccomp_profile() -> str:
     """Our seccomp profile as compact JSON, the form in which the engine's API takes it."""
-    return json.dumps(json.loads((_ROOT / "seccomp" / "agentbox.json").read_text("utf-8")), separators=(",", ":"))
+    return json.dumps(json.loads(SECCOMP.read_text("utf-8")), separators=(",", ":"))

@@ -15,13 +15,13 @@ from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any
 
-from agent_executor.wire import ProtocolError
-from agentbox_magic import derived, hardening, images, reaper
+from agent_executor.wire import Header, ProtocolError
+from agentbox_magic import derived, hardening, images, readback, reaper
 from agentbox_magic.channel import Channel, ChannelClosedError
 from agentbox_magic.collector import Collector, OnClear, OnResult, OnText
 from agentbox_magic.commands import Commands
 from agentbox_magic.engine import Engine
-from agentbox_magic.errors import ImageError, SandboxClosedError, SandboxError
+from agentbox_magic.errors import ImageError, PolicyError, SandboxClosedError, SandboxError
 from agentbox_magic.execution import Execution
 from agentbox_magic.files import Files
 from agentbox_magic.limits import Limits
@@ -143,6 +143,7 @@ class Sandbox:
         pids: int = 50,
         timeout: float | None = 300,
         image: str | None = None,
+        runtime: str = "",
         network: str = "none",
         env: dict[str, str] | None = None,
         packages: Sequence[str] = (),
@@ -161,6 +162,7 @@ class Sandbox:
             pids: processes and threads together.
             timeout: seconds each run may take unless it says otherwise; None for no deadline.
             image: an image other than the default one: any with Python 3.9 or newer; pulled if the engine lacks it.
+            runtime: the engine's runtime, such as ``"runsc"`` (gVisor); the engine's default if empty.
             network: ``"none"``, loopback only.
             env: environment variables; nothing else of this process's environment is seen inside.
             packages: what pip can fetch and the image lacks, such as ``["polars", "httpx==0.27"]``. The image with them
@@ -176,13 +178,15 @@ class Sandbox:
             ValueError: a limit that no box can have, or a package that is not a name with an optional version.
             EngineUnavailableError: no usable Docker engine.
             ImageError: the image or a package cannot be had, or the image cannot serve as a box.
-            SandboxError: the engine refuses, or the box does not start.
+            PolicyError: a wall of the box does not hold; the box has been removed.
+            SandboxError: the engine refuses, has no such runtime, or the box does not start.
         """
         limits = Limits.of(mem, cpus, pids, timeout, network)
         if lifetime is not None and not 0 < lifetime < 10**9:
             raise ValueError(f"lifetime {lifetime} is out of range; give a number of seconds above 0, such as 3600")
         box = hardening.Box(
             image=image or "",
+            runtime=runtime,
             env=env or {},
             cwd=cwd,
             pty=pty,
@@ -203,14 +207,22 @@ class Sandbox:
         """:meth:`create` for what has been checked already."""
         engine = Engine.connect()
         reaper.sweep_once(engine)
+        engine.traits.kind(box.runtime)  # before anything is built for a runtime that is not there
         image, start = derived.prepare(engine, box.image or None, packages, progress)
-        container = engine.create(hardening.container_config(limits, replace(box, image=image, start=start)))
+        config = hardening.container_config(limits, replace(box, image=image, start=start))
+        container = engine.create(config)
         if container is None:
             raise ImageError(f"the image {image} was there and is gone; try once more")
         try:
             pipe = engine.attach(container)
             engine.start(container)
-            return cls._greet(engine, container, Channel(pipe), limits, box.detached)
+            found = engine.inspect(container)  # while its Python starts, so that it costs no time
+
+            def check(greeting: Header) -> None:
+                if found is not None:
+                    readback.verify(engine.traits, engine.traits.translate(config), found, greeting)
+
+            return cls._greet(engine, container, Channel(pipe), limits, box.detached, check)
         except BaseException:
             engine.remove(container)
             raise
@@ -237,9 +249,22 @@ class Sandbox:
         return cls._greet(engine, found["Id"], Channel(pipe), limits, detached=True)
 
     @classmethod
-    def _greet(cls, engine: Engine, container: str, channel: Channel, limits: Limits, detached: bool) -> Sandbox:
+    def _greet(
+        cls,
+        engine: Engine,
+        container: str,
+        channel: Channel,
+        limits: Limits,
+        detached: bool,
+        check: Callable[[Header], None] | None = None,
+    ) -> Sandbox:
         try:
             hello = channel.handshake(START_SECONDS)
+            if check:
+                check(hello)
+        except PolicyError:
+            channel.close()
+            raise
         except (queue.Empty, ChannelClosedError, ProtocolError) as error:
             channel.close()
             said = channel.last_words.strip().splitlines()

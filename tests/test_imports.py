@@ -56,7 +56,7 @@ def test_every_exported_name_exists() -> None:
 
 ROWS = [
     {"limits", "packages", "errors", "text", "resources", "owner"},
-    {"engine", "hardening", "images", "wheels", "derived"},
+    {"endpoint", "engine", "hardening", "images", "wheels", "derived", "traits", "readback"},
     {"channel", "collector", "execution"},
     {"link", "receiver", "commands", "files", "reaper", "sandbox", "async_sandbox"},
     {"display"},

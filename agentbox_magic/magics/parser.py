@@ -32,6 +32,7 @@ class CellOptions:
 
     limits: Limits
     image: str | None
+    runtime: str
     packages: tuple[str, ...]
     session: str | None
     language: str | None
@@ -53,6 +54,7 @@ def cell_parser() -> argparse.ArgumentParser:
     )
     box.add_argument("-l", "--language", metavar="NAME", help="python (default) or bash")
     box.add_argument("--image", metavar="NAME", help="an image with Python 3.9 or newer (default: ours)")
+    box.add_argument("--runtime", metavar="NAME", default="", help="the engine's, such as runsc (default: its own)")
     box.add_argument("--with", dest="packages", action="append", metavar="PKG,...",
                      help="packages for pip to fetch, such as polars,httpx==0.27")  # fmt: skip
     box.add_argument("--network", metavar="NAME", help="none: loopback only (default)")
@@ -70,7 +72,7 @@ def parse_cell(line: str) -> CellOptions:
         UsageError: an option that does not exist, or a value that no box can have.
     """
     options = cell_parser().parse_args(_words(line))
-    given = {name: value for name, value in vars(options).items() if value not in (None, False)}
+    given = {name: value for name, value in vars(options).items() if value not in (None, False, "")}
     try:
         limits = Limits.of(**{name: given[name] for name in LIMITS if name in given})
     except ValueError as error:
@@ -80,8 +82,9 @@ def parse_cell(line: str) -> CellOptions:
     except ValueError as error:
         raise UsageError(f"%%sandbox: --with: {error}") from None
     return CellOptions(
-        limits, options.image, specs, options.session, options.language, not options.no_raise_error, frozenset(given)
-    )
+        limits, options.image, options.runtime, specs, options.session, options.language, not options.no_raise_error,
+        frozenset(given),
+    )  # fmt: skip
 
 
 def check_session(name: str, had: CellOptions, wanted: CellOptions) -> None:
@@ -92,6 +95,8 @@ def check_session(name: str, had: CellOptions, wanted: CellOptions) -> None:
             raise _differs(name, option, f"{before // 2**20}m" if option == "mem" else str(before))
     if "image" in wanted.given and had.image != wanted.image:
         raise _differs(name, "image", had.image or "ours")
+    if "runtime" in wanted.given and had.runtime != wanted.runtime:
+        raise _differs(name, "runtime", had.runtime or "the engine's")
     if "packages" in wanted.given and had.packages != wanted.packages:
         raise _differs(name, "with", ",".join(had.packages) or "nothing")
 

@@ -76,7 +76,8 @@ class SandboxMagics(Magics):
         from agentbox_magic.sandbox import Sandbox
 
         with ProgressBar() as progress:
-            return Sandbox.start(options.limits, Box(image=options.image or ""), options.packages, progress)
+            box = Box(image=options.image or "", runtime=options.runtime)
+            return Sandbox.start(options.limits, box, options.packages, progress)
 
     @staticmethod
     def _run(box: Sandbox, cell: str, options: parser.CellOptions) -> Execution:

@@ -49,6 +49,7 @@ class Cgroup:
     def __init__(self) -> None:
         self._memory = _open("memory.current", "memory/memory.usage_in_bytes")
         self._peak = _open("memory.peak", "memory/memory.max_usage_in_bytes")
+        self._limits = [_open("memory.max"), _open("memory/memory.limit_in_bytes")]
         self._oom = _open("memory.events", "memory/memory.oom_control")
         self._cpu_v2 = _open("cpu.stat")
         self._cpu_v1 = _open("cpuacct/cpuacct.usage", "cpu,cpuacct/cpuacct.usage")
@@ -61,6 +62,11 @@ class Cgroup:
     def memory_peak(self) -> int | None:
         """Highest memory since the container started, in bytes."""
         return _number(self._peak)
+
+    def memory_limit(self) -> int:
+        """The memory this container may have, in bytes: its cgroup's limit, or all that the kernel says there is."""
+        limits = [number for number in map(_number, self._limits) if number is not None]
+        return min([*limits, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")])
 
     def oom_kills(self) -> int:
         """How many processes the kernel has killed here for memory."""

@@ -49,6 +49,8 @@ FROM_WORKER = frozenset({"display_data", "execute_result", "error", "clear_outpu
 FROM_FILES = frozenset({"data", "entry", "ack", "event", "more", "reply"})
 STATUSES = frozenset({"ok", "error", "oom", "killed", "interrupted"})
 
+STATUS = frozenset({"Uid", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp"})
+
 _PR_SET_DUMPABLE = 4  # /usr/include/linux/prctl.h
 
 
@@ -56,6 +58,13 @@ def set_dumpable(value: bool) -> None:
     """Open or close this process to others of the same uid (ptrace, ``/proc/PID/mem``, ``/proc/PID/fd``)."""
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, int(value), 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE) failed")
+
+
+def walls() -> dict[str, str]:
+    """What the kernel says of this process that the host wants to know: its user, its privileges, its filter."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        lines = (line.partition(":") for line in file)
+        return {name: value.strip() for name, _, value in lines if name in STATUS}
 
 
 class RefusedError(Exception):
@@ -169,7 +178,9 @@ class Supervisor:
 
     def _hello(self, header: Header, payload: bytes) -> None:
         version = "{}.{}.{}".format(*sys.version_info[:3])
-        self._host.greet(str(header["nonce"]), {"type": "ready", "protocol": PROTOCOL, "python": version})
+        ready: Header = {"type": "ready", "protocol": PROTOCOL, "python": version}
+        ready.update(status=walls(), memory_limit=self._cgroup.memory_limit())
+        self._host.greet(str(header["nonce"]), ready)
 
     def _lifetime(self, header: Header, payload: bytes) -> None:
         self.set_lifetime(header["seconds"])

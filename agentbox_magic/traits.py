@@ -1,0 +1,143 @@
+"""What an engine is, and all the differences between engines and runtimes: the one place for them.
+
+A container is described in Docker's own terms (:mod:`agentbox_magic.hardening`); :meth:`Traits.translate` says the same
+to this engine, and :meth:`Traits.host_kernel` tells what can be looked up about it on the host.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from agentbox_magic import resources
+from agentbox_magic.errors import SandboxError
+
+APPARMOR = "agentbox"
+"""The profile in ``apparmor/``, once an administrator has loaded it."""
+
+_GVISOR_PIDS = 256
+"""gVisor's own threads, and a process of the host's for each address space: its pids limit is about these."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """One engine, as ``/version`` and ``/info`` tell.
+
+    Attributes:
+        podman: it is Podman, behind its Docker-compatible socket.
+        version: its own.
+        architecture: in Go's words: ``"amd64"``, ``"arm64"``.
+        local: its containers' processes are in our ``/proc``.
+        cgroup: 1 or 2.
+        rootless: it runs without root, in a user namespace.
+        userns: users in a container are others on the host.
+        apparmor: the AppArmor profile of a box: ours, ``"docker-default"``, or empty where the kernel has none.
+        runtimes: name and kind: ``"runc"`` for what starts a process of the host's kernel, ``"gvisor"``, ``"vm"``.
+        runtime: the name of the default.
+    """
+
+    podman: bool
+    version: str
+    architecture: str
+    local: bool
+    cgroup: int
+    rootless: bool
+    userns: bool
+    apparmor: str
+    runtimes: Mapping[str, str]
+    runtime: str
+
+    @classmethod
+    def of(cls, url: str, version: Mapping[str, Any], info: Mapping[str, Any]) -> Traits:
+        """Read them from the engine's answers."""
+        words = ",".join(map(str, info.get("SecurityOptions") or [])).split(",")
+        options = {word.removeprefix("name=") for word in words if word.startswith("name=")}
+        local = url.startswith("unix://") and info.get("Name") == socket.gethostname()
+        apparmor = "docker-default" if "apparmor" in options else ""
+        if apparmor and local and _profile_is_loaded():
+            apparmor = APPARMOR
+        names = {component.get("Name") for component in version.get("Components") or []}
+        return cls(
+            podman="Podman Engine" in names,
+            version=version["Version"],
+            architecture=version["Arch"],
+            local=local,
+            cgroup=int(info.get("CgroupVersion") or 1),
+            rootless="rootless" in options or bool(info.get("Rootless")),
+            userns="userns" in options,
+            apparmor=apparmor,
+            runtimes={name: _kind(name, known) for name, known in (info.get("Runtimes") or {}).items()},
+            runtime=info.get("DefaultRuntime") or "",
+        )
+
+    def kind(self, runtime: str) -> str:
+        """What a runtime is: ``"runc"``, ``"gvisor"`` or ``"vm"``; empty stands for the default.
+
+        Raises:
+            SandboxError: the engine does not have it.
+        """
+        name = runtime or self.runtime
+        if name in self.runtimes:
+            return self.runtimes[name]
+        if name.startswith("io.containerd."):  # a shim on the engine's PATH needs no registration
+            return _kind(name, {})
+        known = ", ".join(sorted(self.runtimes))
+        raise SandboxError(
+            f"the engine has no runtime {name}; it has {known}. Register it with the engine, or leave the option out"
+        )
+
+    def translate(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The same container, in the words of this engine and of the runtime it names.
+
+        Raises:
+            SandboxError: the engine does not have that runtime.
+        """
+        host = dict(config["HostConfig"])
+        kind = self.kind(host["Runtime"])
+        if self.cgroup != 1:
+            del host["MemorySwappiness"]  # version 2 has no such thing; MemorySwap does it
+        if self.apparmor:
+            host["SecurityOpt"] = [*host["SecurityOpt"], f"apparmor={self.apparmor}"]
+        if kind == "gvisor":
+            host["PidsLimit"] += _GVISOR_PIDS
+        if self.podman:
+            host.update(_for_podman(host))
+        return {**config, "HostConfig": host}
+
+
+def _for_podman(host: dict[str, Any]) -> dict[str, Any]:
+    # A profile is a file that Podman reads, and masked paths are an option.
+    security = [option for option in host["SecurityOpt"] if not option.startswith("seccomp=")]
+    security += [f"seccomp={resources.SECCOMP}", f"mask={':'.join(host['MaskedPaths'])}"]
+    mounts = {}
+    for path, options in host["Tmpfs"].items():
+        words = [word for word in options.split(",") if word.split("=")[0] not in ("nr_inodes", "uid", "gid")]
+        mounts[path] = ",".join([*words, "notmpcopyup", "U"])  # U: owned by the box's user
+    for path in ("/run", "/var/tmp"):  # Podman's own, writable and without a size
+        mounts[path] = "ro,nosuid,nodev,noexec,size=4096,mode=0555"
+    # Podman's default for nproc may be more than it may set itself.
+    nproc = {"Name": "nproc", "Soft": host["PidsLimit"], "Hard": host["PidsLimit"]}
+    return {"SecurityOpt": security, "Tmpfs": mounts, "Ulimits": [*host["Ulimits"], nproc]}
+
+
+def _kind(name: str, known: Mapping[str, Any]) -> str:
+    """
+    >>> _kind("runc", {"path": "runc"}), _kind("mine", {"path": "/opt/runsc"}), _kind("io.containerd.kata.v2", {})
+    ('runc', 'gvisor', 'vm')
+    """
+    words = f"{name} {PurePosixPath(known.get('path') or '').name} {known.get('runtimeType') or ''}"
+    if "runsc" in words or "gvisor" in words:
+        return "gvisor"
+    return "vm" if any(word in words for word in ("kata", "krun", "firecracker", "urunc")) else "runc"
+
+
+def _profile_is_loaded() -> bool:
+    """Whether our AppArmor profile is there. Only root may read the kernel's list; others see that it is installed."""
+    try:
+        loaded = Path("/sys/kernel/security/apparmor/profiles").read_text("utf-8", "replace")
+    except OSError:
+        return Path("/etc/apparmor.d", APPARMOR).is_file()
+    return any(line.split(" ")[0] == APPARMOR for line in loaded.splitlines())
