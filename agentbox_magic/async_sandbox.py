@@ -137,6 +137,8 @@ class AsyncSandbox(_Async):
     list_code_contexts = _awaited(Sandbox.list_code_contexts)
     restart_code_context = _awaited(Sandbox.restart_code_context)
     remove_code_context = _awaited(Sandbox.remove_code_context)
+    push = _awaited(Sandbox.push)
+    pull = _awaited(Sandbox.pull)
     set_timeout = _awaited(Sandbox.set_timeout)
     pause = _awaited(Sandbox.pause)
     resume = _awaited(Sandbox.resume)

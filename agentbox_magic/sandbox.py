@@ -9,14 +9,14 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any
 
 from agent_executor.wire import Header, ProtocolError
-from agentbox_magic import derived, hardening, images, readback, reaper
+from agentbox_magic import derived, exchange, hardening, images, readback, reaper
 from agentbox_magic.channel import Channel, ChannelClosedError
 from agentbox_magic.collector import Collector, OnClear, OnResult, OnText
 from agentbox_magic.commands import Commands
@@ -27,6 +27,7 @@ from agentbox_magic.files import Files
 from agentbox_magic.limits import Limits
 from agentbox_magic.link import OUTER_GRACE_SECONDS, Link
 from agentbox_magic.text import clean
+from agentbox_magic.values import MAX_SIZE
 
 START_SECONDS = 60.0
 """How long a started container may take to greet."""
@@ -69,6 +70,18 @@ class Metrics:
     cpu_seconds: float | None
     cpu_count: float
     pids: int | None
+
+
+class Pulled(dict[str, Any]):
+    """What :meth:`Sandbox.pull` gives.
+
+    Attributes:
+        size: the bytes that crossed.
+    """
+
+    def __init__(self, values: dict[str, Any], size: int) -> None:
+        super().__init__(values)
+        self.size = size
 
 
 @dataclass(frozen=True)
@@ -423,6 +436,57 @@ class Sandbox:
     def remove_code_context(self, context: Context) -> None:
         """End a context and its process."""
         self._link.request("context_request", operation="remove", context=context.id)
+
+    # -- values -------------------------------------------------------------------------------------------------------
+
+    def push(
+        self, values: Mapping[str, Any], *, context: Context | None = None, max_size: int = MAX_SIZE
+    ) -> int:  # fmt: skip
+        """Assign variables in the box, after what runs there already. The values are copied, as plain data: numbers,
+        text, bytes, dates, lists, dicts and sets of them, NumPy arrays, pandas tables.
+
+        Args:
+            values: by name. Dataclasses arrive as dicts, other classes of one's own as what they are made of.
+            context: where; the default one if None.
+            max_size: bytes.
+
+        Returns:
+            The bytes that crossed.
+
+        Raises:
+            ValueError: a name that no variable can have.
+            TransferError: a value cannot cross; the message says where in it, why, and what to do instead.
+            SandboxError: as :attr:`Execution.error` has it: no memory for it in the box, no time.
+
+        Example:
+            >>> with Sandbox.create() as box:
+            ...     _ = box.push({"n": 20})
+            ...     _ = box.run_code("scores = {'double': n * 2}")
+            ...     box.pull(["scores"])
+            {'scores': {'double': 40}}
+        """
+        return exchange.push(self._link, dict(values), context.id if context else "default", max_size)
+
+    def pull(
+        self, names: str | Sequence[str], *, context: Context | None = None, max_size: int = MAX_SIZE
+    ) -> Pulled:  # fmt: skip
+        """Variables of the box, after what runs there already: copies, made of plain data, as :meth:`push` takes it.
+        Nothing that comes is unpickled, imported or called.
+
+        Args:
+            names: one name or several.
+            context: where from; the default one if None.
+            max_size: bytes.
+
+        Raises:
+            ValueError: a name that no variable can have.
+            TransferError: there is no such variable, or it cannot cross, or what came is not a value; the message says
+                where in it, why, and what to do instead.
+            SandboxError: as :meth:`push`.
+        """
+        wanted = [names] if isinstance(names, str) else list(names)
+        found, size = exchange.pull(self._link, wanted, context.id if context else "default", max_size)
+        return Pulled(found, size)
 
     # -- living and ending --------------------------------------------------------------------------------------------
 

@@ -59,7 +59,7 @@ ROWS = [
     {"limits", "packages", "errors", "text", "resources", "owner"},
     {"endpoint", "engine", "hardening", "images", "wheels", "derived", "traits", "readback"},
     {"channel", "collector", "execution", "values"},
-    {"link", "receiver", "commands", "files", "reaper", "sandbox", "async_sandbox"},
+    {"link", "exchange", "receiver", "commands", "files", "reaper", "sandbox", "async_sandbox"},
     {"display"},
     {"magics"},
     {"__init__"},

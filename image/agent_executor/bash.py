@@ -19,6 +19,9 @@ STATUS_FD = 9
 class Shell:
     """A bash that reads one ``eval`` after another from a pipe."""
 
+    namespace: None = None
+    """Its variables are no values."""
+
     def __init__(self, control: Control) -> None:
         self._control = control
         self._count = 0

@@ -93,7 +93,7 @@ class Shell:
             os.environ["MPLBACKEND"] = "agg"  # that backend needs IPython
         module = types.ModuleType("__main__")  # what pickle and multiprocessing look names up in
         sys.modules["__main__"] = module
-        self._namespace = module.__dict__
+        self.namespace = module.__dict__
         self._count = 0
         self._flags = 0
         self._loop: Any = None
@@ -135,7 +135,7 @@ class Shell:
         value = self._evaluate(self._compile(ast.Expression(last.value), filename, "eval"))
         if value is not None and not _is_silenced(code, last):
             self._send("execute_result", bundle_of(value))
-            self._namespace["_"] = value
+            self.namespace["_"] = value
 
     def _compile(self, source: Any, filename: str, mode: str, flags: int = 0) -> Any:
         flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | self._flags
@@ -145,7 +145,7 @@ class Shell:
         return code
 
     def _evaluate(self, code: types.CodeType) -> Any:
-        value = eval(code, self._namespace)  # noqa: S307  # this is what a sandbox is for
+        value = eval(code, self.namespace)  # noqa: S307  # this is what a sandbox is for
         return self._wait(value) if code.co_flags & inspect.CO_COROUTINE else value
 
     def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:

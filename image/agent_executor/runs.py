@@ -52,14 +52,20 @@ class OutputCap:
 
 
 class Run:
-    """One execution, of code or of a command: what was asked, what is seen of it, how it will be told.
+    """One execution, of code or of a command, or a transfer of values: what was asked, what is seen of it, how it will
+    be told.
 
-    ``id`` is None when nobody listens any more.
+    Attributes:
+        id: the request's; None when nobody listens any more.
+        kind: the request's type.
+        pieces: what has come of a push before its turn, each with whether it is the last.
+        unanswered: pieces that the worker has been given and has not answered.
     """
 
     def __init__(self, cgroup: Cgroup, header: Header, payload: bytes) -> None:
         self._cgroup = cgroup
         self.id: int | None = header["id"]
+        self.kind: str = header["type"]
         self.header = header
         self.payload = payload
         self.timeout: float | None = header.get("timeout")
@@ -75,6 +81,8 @@ class Run:
         self.results_bytes = 0
         self.dropped_results = 0
         self.dropping = False
+        self.pieces: list[tuple[bool, bytes]] = []
+        self.unanswered = 0
 
     def start(self) -> None:
         """The clock and the counters begin here."""
@@ -113,7 +121,14 @@ class Run:
         return min(self.next_sample, *times) if times else self.next_sample
 
     def admits(self, header: Header, size: int) -> bool:
-        """Whether a display or result of the worker may pass: there is a cap on their number and their bytes."""
+        """Whether a message of the worker may pass: there is a cap on displays, their number and their bytes; the data
+        of a value may be as long as the host said; pieces are answered once."""
+        if header["type"] == "ack":
+            self.unanswered -= 1
+            return self.unanswered >= 0
+        if header["type"] == "data":
+            self.results_bytes += size
+            return self.kind == "pull_request" and self.results_bytes <= self.header["max_size"]
         if header["type"] == "clear_output":
             self.results = 0
         if header["type"] in ("error", "clear_output"):

@@ -117,6 +117,7 @@ class Shell:
         shell = _Interactive.instance()
         shell.control = control
         self._shell = shell
+        self.namespace: dict[str, Any] = shell.user_ns
         shell.run_cell("None", store_history=False, silent=True)  # the first cell is slower: let it be this one
 
     def run(self, code: str) -> dict[str, Any]:

@@ -45,7 +45,9 @@ GRACE_SECONDS = 2.0
 DYING_SECONDS = 0.5
 """From a worker's end of file to its kill: by then one that was dying is dead."""
 
-FROM_WORKER = frozenset({"display_data", "execute_result", "error", "clear_output", "more", "sync", "execute_reply"})
+FROM_WORKER = frozenset(
+    {"display_data", "execute_result", "error", "clear_output", "more", "sync", "execute_reply", "data", "ack"}
+)
 FROM_FILES = frozenset({"data", "entry", "ack", "event", "more", "reply"})
 STATUSES = frozenset({"ok", "error", "oom", "killed", "interrupted"})
 
@@ -87,6 +89,9 @@ class Supervisor:
         self._handlers: dict[str, Callable[[Header, bytes], None]] = {
             "hello": self._hello,
             "execute_request": self._execute,
+            "push_request": self._execute,
+            "pull_request": self._execute,
+            "push_input": self._push_input,
             "interrupt_request": self._interrupt,
             "context_request": self._context,
             "command_request": self._command,
@@ -162,6 +167,8 @@ class Supervisor:
                 child.send({"type": "input", "eof": True, "abort": True})
             if child.run:
                 child.run.id = None
+                if child.run.kind == "push_request":
+                    child.send({"type": "input", "eof": True, "abort": True})
         for context in self._contexts.values():
             context.queue.clear()
 
@@ -258,7 +265,28 @@ class Supervisor:
             return
         worker.run = run = context.queue.popleft()
         run.start()
-        worker.send({"type": "execute_request", "envs": run.header.get("envs") or {}}, run.payload)
+        words = {"envs": run.header.get("envs") or {}, "max_size": run.header.get("max_size")}
+        worker.send({"type": run.kind, **words}, run.payload)
+        for eof, piece in run.pieces:
+            self._pass_in(worker, run, eof, piece)
+        run.pieces.clear()
+
+    def _push_input(self, header: Header, payload: bytes) -> None:
+        """A piece of what is pushed: to the worker, or kept until it is this push's turn; the host sends few ahead."""
+        eof = bool(header.get("eof"))
+        for child in self._children:
+            if child.run and child.run.id == header["id"]:
+                self._pass_in(child, child.run, eof, payload)
+                return
+        for context in self._contexts.values():
+            for run in context.queue:
+                if run.id == header["id"]:
+                    run.pieces.append((eof, payload))
+
+    @staticmethod
+    def _pass_in(worker: Child, run: Run, eof: bool, piece: bytes) -> None:
+        run.unanswered += not eof
+        worker.send({"type": "input", "eof": eof}, piece)
 
     def _interrupt(self, header: Header, payload: bytes) -> None:
         """Interrupt an execution; the second time, kill it."""
@@ -442,7 +470,7 @@ class Supervisor:
             return
         if kind != "sync" and run and run.admits(header, len(body)) and run.id is not None:
             self._host.pass_on(header, body, run.id)
-        if not header.get("more"):
+        if kind != "ack" and not header.get("more"):
             worker.send({"type": "ack"})
             if worker.waiting > DEAF:
                 self._children.kill(worker)

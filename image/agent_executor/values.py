@@ -42,6 +42,8 @@ MAX_DEPTH = 100
 """Lists in lists."""
 MAX_BITS = 2**16
 """Longest numerator and denominator of a fraction: making one takes time that grows with the square."""
+ERROR = "TransferError"
+"""The name, on the wire, of the error that a value cannot cross."""
 LONG_TEXT = 1024
 """Text from here on is kept in a buffer."""
 MAX_COLLISIONS = 100

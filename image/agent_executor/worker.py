@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from agent_executor import wire
+from agent_executor import exchange, wire
 from agent_executor.wire import Header
 
 if TYPE_CHECKING:
@@ -167,14 +167,22 @@ def serve(control: socket.socket, stdout: int, stderr: int, *, language: str, cw
     threads = threading.active_count()
     while True:
         try:
-            header, code = channel.receive()
+            header, payload = channel.receive()
+            pushed = exchange.collect(channel) if header["type"] == "push_request" else None
         except EOFError:
             os._exit(0)
         try:
             try:
                 channel.running = True
-                with _environment(header["envs"]):
-                    reply = shell.run(code.decode("utf-8", "replace"))
+                if header["type"] == "push_request":
+                    reply = exchange.push(channel, shell.namespace, pushed)
+                elif header["type"] == "pull_request":
+                    reply = exchange.pull(channel, shell.namespace, payload, header["max_size"])
+                elif header["type"] == "execute_request":
+                    with _environment(header["envs"]):
+                        reply = shell.run(payload.decode("utf-8", "replace"))
+                else:
+                    continue  # the last word about a push that has ended
             finally:
                 channel.end()
         except KeyboardInterrupt:  # it came between the code and its report
