@@ -82,15 +82,18 @@ class Call:
         self._budget = budget
         self._arrived = 0  # counted by the channel's thread alone
         self._taken = 0  # and this by the asker's
-        self._messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[tuple[Message, int] | None] = queue.SimpleQueue()
 
     def put(self, message: Message | None) -> None:
         """For the channel's thread: None means that no more will come."""
-        if message is not None:
-            self._arrived += _cost(message)
-            if self._arrived - self._taken > self._budget:
-                raise ProtocolError("the box sends more than it was asked for")
-        self._messages.put(message)
+        if message is None:
+            self._messages.put(None)
+            return
+        cost = _cost(message)
+        self._arrived += cost
+        if self._arrived - self._taken > self._budget:
+            raise ProtocolError("the box sends more than it was asked for")
+        self._messages.put((message, cost))
 
     def get(self, timeout: float | None = None) -> Message:
         """The next message, within ``timeout`` seconds.
@@ -99,11 +102,12 @@ class Call:
             queue.Empty: none came in time.
             ChannelClosedError: none will come.
         """
-        message = self._messages.get(timeout=timeout)
-        if message is None:
+        item = self._messages.get(timeout=timeout)
+        if item is None:
             self._messages.put(None)
             raise ChannelClosedError(self._channel.reason)
-        self._taken += _cost(message)
+        message, cost = item
+        self._taken += cost
         return message
 
     def __enter__(self) -> Call:

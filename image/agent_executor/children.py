@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import selectors
 import signal
@@ -17,6 +18,8 @@ from agent_executor.runs import Run
 from agent_executor.wire import Header
 
 PIPE_SIZE = 64 * 1024
+CHUNKS = 64
+"""How many pieces one system call writes, at most."""
 FORK_ATTEMPTS = 100
 CUT_OFF = 117
 """The exit code of a worker that could not go on: its code closed what it needs."""
@@ -30,40 +33,44 @@ class Outbox:
         self._selector = selector
         self._fd = fd
         self._chunks: deque[memoryview] = deque()
+        self._watched = False
         self.size = 0
 
     def put(self, data: bytes) -> None:
-        """Send ``data`` after what is still waiting."""
+        """Take ``data``, for :meth:`flush` to send after what is still waiting."""
         if data:
-            if not self._chunks:
-                self._selector.register(self._fd, selectors.EVENT_WRITE, self.flush)
             self._chunks.append(memoryview(data))
             self.size += len(data)
-            self.flush()
 
     def flush(self) -> None:
         """Write what the descriptor takes now. The loop calls again when it takes more."""
         try:
             while self._chunks:
-                written = os.write(self._fd, self._chunks[0])
+                written = os.writev(self._fd, list(itertools.islice(self._chunks, CHUNKS)))
                 self.size -= written
-                if written < len(self._chunks[0]):
+                while self._chunks and written >= len(self._chunks[0]):
+                    written -= len(self._chunks.popleft())
+                if written:
                     self._chunks[0] = self._chunks[0][written:]
-                else:
-                    self._chunks.popleft()
         except BlockingIOError:
-            return
+            pass
         except OSError:  # nobody reads any more, which is found out by end of file, not here
             self._chunks.clear()
             self.size = 0
-        self._selector.unregister(self._fd)
+        self._watch(bool(self._chunks))
+
+    def _watch(self, watch: bool) -> None:
+        if watch and not self._watched:
+            self._selector.register(self._fd, selectors.EVENT_WRITE, self.flush)
+        elif self._watched and not watch:
+            self._selector.unregister(self._fd)
+        self._watched = watch
 
     def close(self) -> None:
         """Close the descriptor; what is waiting is lost."""
-        if self._chunks:
-            self._selector.unregister(self._fd)
-            self._chunks.clear()
-            self.size = 0
+        self._chunks.clear()
+        self.size = 0
+        self._watch(False)
         os.close(self._fd)
 
 
@@ -121,6 +128,7 @@ class Child:
         if self._outbox is not None:
             for frame in wire.encode_message(header, payload):
                 self._outbox.put(frame)
+            self._outbox.flush()
 
     def close_stdin(self) -> None:
         """End of file for what it reads."""

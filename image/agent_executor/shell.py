@@ -48,7 +48,11 @@ class _Hook(DisplayHook):
         self.update_user_ns(result)
         self.fill_exec_result(result)
         if data:
-            cast("_Interactive", self.shell).send("execute_result", data)
+            shell = cast("_Interactive", self.shell)
+            caller = sys._getframe(1)
+            # Called by the cell's last expression itself, and by no function in it, this is the last that it does.
+            is_last = shell.ast_node_interactivity == "last_expr" and caller.f_locals is caller.f_globals
+            shell.send("execute_result", data, is_last=is_last)
 
 
 class _Interactive(InteractiveShell):
@@ -64,12 +68,24 @@ class _Interactive(InteractiveShell):
         self.config.HistoryManager.enabled = False  # no file, and above all no thread: workers are forked
         super().init_history()
 
-    def send(self, kind: str, data: dict[str, Any], *, display_id: str | None = None, update: bool = False) -> None:
+    def send(
+        self,
+        kind: str,
+        data: dict[str, Any],
+        *,
+        display_id: str | None = None,
+        update: bool = False,
+        is_last: bool = False,
+    ) -> None:
         parts, payload = encode_bundle(data)
         header: dict[str, Any] = {"type": kind, "parts": parts}
         if display_id is not None:
             header.update(display_id=str(display_id)[:200], update=bool(update))
-        self.control.tell(header, payload)
+        if is_last:
+            self.control.tell_last(header, payload)
+            Stream.last = self.control  # what a hook prints all the same waits for it
+        else:
+            self.control.tell(header, payload)
 
     def send_error(self, name: str, value: str, traceback: list[str]) -> None:
         if self.error_sent:  # later ones come of handling the first

@@ -53,8 +53,8 @@ def encode_error(name: str, value: str, traceback: str) -> bytes:
 class Stream(io.TextIOWrapper):
     """``sys.stdout`` or ``sys.stderr``: every write goes out at once, and a change of stream waits for the other."""
 
-    last: Stream | None = None
-    """The stream written to last in this execution."""
+    last: object = None
+    """The stream written to last in this execution, or what else a write must wait for; None for nothing."""
 
     def __init__(self, fd: int, control: Control) -> None:
         super().__init__(io.BufferedWriter(io.FileIO(fd, "w", closefd=False)), "utf-8", "backslashreplace")

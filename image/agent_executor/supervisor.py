@@ -117,8 +117,6 @@ class Supervisor:
                 if key.fd in self._selector.get_map():  # an earlier event may have closed it
                     key.data()
             self._bury()
-            # While the host is slow children are not read, so that memory here stays bounded.
-            self._children.read(self._host.out.size < CONGESTED)
             for child in self._children:
                 if child.stdin is not None:
                     self._answer_input(child)
@@ -126,6 +124,9 @@ class Supervisor:
                     self._tick(child, child.run)
             if self._end is not None and time.monotonic() >= self._end:
                 self._expire()
+            self._host.out.flush()  # once for all that this round has to say: a result and its reply go together
+            # While the host is slow children are not read, so that memory here stays bounded.
+            self._children.read(self._host.out.size < CONGESTED)
 
     def _patience(self) -> float | None:
         times = [child.run.next_event() for child in self._children if child.run]
@@ -352,6 +353,7 @@ class Supervisor:
         if child.stdin is None or child.stdin_ends:
             raise RefusedError("EPIPE", "the command was started without stdin, or its stdin is closed")
         child.stdin.put(payload)
+        child.stdin.flush()
         if child.stdin.size > DEAF:
             raise RefusedError("EAGAIN", "the command does not read its stdin")
         child.input_replies.append(header["id"])
@@ -470,7 +472,7 @@ class Supervisor:
             return
         if kind != "sync" and run and run.admits(header, len(body)) and run.id is not None:
             self._host.pass_on(header, body, run.id)
-        if kind != "ack" and not header.get("more"):
+        if kind != "ack" and not (header.get("more") or header.get("last")):
             worker.send({"type": "ack"})
             if worker.waiting > DEAF:
                 self._children.kill(worker)

@@ -32,6 +32,7 @@ MAX_BEGUN = 4 * MAX_PAYLOAD
 """Longest all messages together that have begun and not ended, in bytes."""
 
 _PREFIX = struct.Struct("!II")
+_encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False)  # json.dumps would make one for every frame
 
 Header = dict[str, Any]
 
@@ -46,7 +47,7 @@ def encode(header: Header, body: bytes | memoryview = b"") -> bytes:
     >>> encode({"type": "ready"})
     b'\\x00\\x00\\x00\\x10\\x00\\x00\\x00\\x00{"type":"ready"}'
     """
-    head = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
+    head = _encoder.encode(header).encode()
     if len(head) > MAX_HEADER or len(body) > MAX_BODY:
         raise ProtocolError(f"frame too long: header {len(head)}, body {len(body)} bytes")
     return b"".join((_PREFIX.pack(len(head), len(body)), head, body))
@@ -73,6 +74,9 @@ def encode_message(header: Header, payload: bytes = b"") -> Iterator[bytes]:
 
 def _reject_constant(name: str) -> None:
     raise ProtocolError(f"header holds {name}")
+
+
+_decoder = json.JSONDecoder(parse_constant=_reject_constant)
 
 
 def is_id(value: object) -> TypeGuard[int]:
@@ -105,7 +109,7 @@ def weight(header: Header) -> int:
 
 def _header(raw: bytes) -> Header:
     try:
-        header = json.loads(raw.decode("utf-8"), parse_constant=_reject_constant)
+        header = _decoder.decode(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # bad UTF-8 and bad JSON are ValueErrors
         raise ProtocolError(f"header is not JSON: {type(error).__name__}") from None
     if not isinstance(header, dict) or not isinstance(header.get("type"), str):

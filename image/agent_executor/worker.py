@@ -61,6 +61,7 @@ class Control:
         self._lock = threading.RLock()
         self._busy = False
         self._interrupted = False
+        self._held = b""
         self.running = False
         os.register_at_fork(after_in_child=self._forget)
 
@@ -121,6 +122,16 @@ class Control:
                 self._send(header, payload)
                 self.receive()
 
+    def tell_last(self, header: Header, payload: bytes = b"") -> None:
+        """Send the last thing of an execution together with what is sent next, which is nearly always its end: it need
+        not be waited for."""
+        if len(payload) > wire.MAX_BODY:
+            self.tell(header, payload)
+            return
+        with self._uninterrupted():
+            if self._socket is not None and self.running:
+                self._held += b"".join(wire.encode_message({**header, "id": 0, "last": True}, payload))
+
     def sync(self) -> None:
         """Wait until all that was written to fd 1 and 2 has been passed on."""
         self.tell({"type": "sync"})
@@ -138,7 +149,8 @@ class Control:
     def _send(self, header: Header, payload: bytes = b"") -> None:
         if self._socket is not None:
             for frame in wire.encode_message({**header, "id": 0}, payload):
-                self._socket.sendall(frame)
+                held, self._held = self._held, b""
+                self._socket.sendall(held + frame)
 
 
 def serve(control: socket.socket, stdout: int, stderr: int, *, language: str, cwd: str) -> NoReturn:

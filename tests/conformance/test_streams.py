@@ -119,6 +119,28 @@ def test_the_order_is_the_programs(box: Sandbox, step: str, order: list[tuple[st
     assert events(box, f"for n in range({times}):\n    {step}") == expected
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param(
+            "def show():\n    sys.displayhook(7)\n    os.write(1, b'after')\nshow()", id="shown by a function"
+        ),
+        pytest.param("ip.ast_node_interactivity = 'all'\n7\n_ = os.write(1, b'after')", id="every expression is shown"),
+        pytest.param("ip.events.register('post_execute', hook)\n7", id="a hook prints after the value"),
+    ],
+)
+def test_what_comes_after_a_value_comes_after_it(box: Sandbox, code: str) -> None:
+    run(box, "ip = get_ipython()\ndef hook(): print('after', end='')")
+    try:
+        if "'all'" in code:
+            run(box, code.splitlines()[0])
+            code = code.partition("\n")[2]
+        assert events(box, code) == [("shown", "7"), ("out", "after")]
+    finally:
+        run(box, "ip.ast_node_interactivity = 'last_expr'")
+        run(box, "try: ip.events.unregister('post_execute', hook)\nexcept ValueError: pass")
+
+
 def test_hundreds_of_displays_between_prints(box: Sandbox) -> None:
     expected = [(kind, text) for n in range(400) for kind, text in (("out", f"{n}\n"), ("shown", str(n)))]
     assert events(box, "for n in range(400):\n    print(n)\n    display(n)") == expected
