@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import docker
 import pytest
+from own_engine import NEEDED, OwnEngine, own_engine
 from waiting import seconds_until
 
-from agentbox_magic import images
-
-pytestmark = [
-    pytest.mark.skipif(os.getuid() != 0, reason="only root can start another engine"),
-    pytest.mark.skipif(shutil.which("dockerd") is None, reason="there is no dockerd to start another engine with"),
-]
+pytestmark = NEEDED
 
 USER = """
 import sys, time
@@ -40,57 +34,10 @@ with Sandbox.create() as box:
 """
 
 
-class OwnEngine:
-    """A dockerd with its own directories and socket."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.host = f"unix://{folder}/docker.sock"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                # A network namespace of its own: an engine tidies away the bridge of another.
-                ["unshare", "--net", "dockerd", f"--host={self.host}", f"--data-root={self.folder}/data",
-                 f"--exec-root={self.folder}/exec", f"--pidfile={self.folder}/pid", "--iptables=false"],
-                stdout=log, stderr=log,
-            )  # fmt: skip
-        seconds_until(self.answers, within=60)
-
-    def answers(self) -> bool:
-        done = subprocess.run(["docker", "--host", self.host, "version"], check=False, capture_output=True)
-        return done.returncode == 0
-
-    def end(self) -> None:
-        assert self.process is not None
-        self.process.terminate()
-        self.process.wait(60)
-
-    def load(self, source: docker.DockerClient, image: str) -> None:
-        save = subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE)
-        subprocess.run(
-            ["docker", "--host", self.host, "load", "-q"], stdin=save.stdout, check=True, capture_output=True
-        )
-        assert save.stdout is not None
-        save.stdout.close()
-        assert save.wait() == 0
-
-
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory, client: docker.DockerClient) -> Iterator[OwnEngine]:
-    # Sockets have short names.
-    folder = Path("/tmp") / f"agentbox-engine-{os.getpid()}"
-    folder.mkdir()
-    engine = OwnEngine(folder)
-    try:
-        engine.start()
-        engine.load(client, images.default_image())
+def engine() -> Iterator[OwnEngine]:
+    with own_engine() as engine:
         yield engine
-    finally:
-        engine.end()
-        subprocess.run(["umount", "-l", f"{folder}/exec"], check=False, capture_output=True)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.timeout(300)

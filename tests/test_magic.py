@@ -187,3 +187,17 @@ def test_clear_output(kernel: Kernel) -> None:
         "    clear_output(wait=True)\n    display(n)"
     )
     assert cell.data("text/plain") == ["2", "sandbox: ok"]
+
+
+def test_a_runtime_that_the_engine_lacks_is_one_line(kernel: Kernel) -> None:
+    cell = kernel.run("%%sandbox --runtime nosuch\n1")
+    assert cell.error["ename"] == "SandboxError"
+    assert cell.error["evalue"].startswith("the engine has no runtime nosuch; it has ")
+
+
+def test_a_session_keeps_its_runtime(kernel: Kernel) -> None:
+    assert kernel.run("%%sandbox -s runtime --runtime runc\n1").status == "ok"
+    assert kernel.run("%%sandbox -s runtime\n1").status == "ok"
+    cell = kernel.run("%%sandbox -s runtime --runtime runsc\n1")
+    assert cell.error["evalue"].startswith("%%sandbox: the session runtime has --runtime runc; ")
+    kernel.run("%sandbox stop runtime")
