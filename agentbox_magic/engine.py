@@ -208,13 +208,20 @@ class Engine:
 
     def remove(self, container: str) -> None:
         """Kill and remove a container; fine if it is gone or going."""
-        try:
-            with _plain_errors():
-                self._client.remove_container(container, force=True, v=True)
-        except SandboxError as error:
-            cause = error.__cause__
-            if not (isinstance(cause, docker.errors.APIError) and cause.status_code in (_GONE, _REMOVING)):
-                raise
+        for last in (False, True):
+            try:
+                with _plain_errors():
+                    return self._client.remove_container(container, force=True, v=True)
+            except SandboxError as error:
+                cause = error.__cause__
+                if isinstance(cause, docker.errors.APIError) and cause.status_code in (_GONE, _REMOVING):
+                    return None
+                found = self.inspect(container)
+                if found is None:
+                    return None
+                if last or found["State"]["Running"]:  # Podman refuses to kill what has just ended by itself
+                    raise
+        return None
 
     def containers(self, label: str) -> list[dict[str, Any]]:
         """The containers with a label, running or not, as the engine lists them."""

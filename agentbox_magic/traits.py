@@ -82,7 +82,8 @@ class Traits:
         name = runtime or self.runtime
         if name in self.runtimes:
             return self.runtimes[name]
-        if name.startswith("io.containerd."):  # a shim on the engine's PATH needs no registration
+        # The default may be a path, and a shim on the engine's PATH needs no registration.
+        if not runtime or name.startswith("io.containerd."):
             return _kind(name, {})
         known = ", ".join(sorted(self.runtimes))
         raise SandboxError(
