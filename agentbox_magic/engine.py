@@ -15,13 +15,16 @@ import docker.errors
 import requests.exceptions
 
 from agentbox_magic import endpoint
-from agentbox_magic.endpoint import Endpoint
+from agentbox_magic.endpoint import DEFAULT, Endpoint
 from agentbox_magic.errors import EngineUnavailableError, ImageError, SandboxError
+from agentbox_magic.ssh import SSHAdapter
 from agentbox_magic.traits import Traits
 
 MIN_API = (1, 41)
 """Docker Engine 20.10: the first with ``CgroupnsMode`` (https://docs.docker.com/reference/api/engine/version-history/)."""
 
+_SECONDS = 60
+"""How long an answer may take."""
 _REMOVING = 409
 _GONE = 404
 
@@ -56,6 +59,19 @@ def unavailable(error: BaseException) -> EngineUnavailableError:
     if "ConnectionRefusedError" in text or "Connection refused" in text:
         return EngineUnavailableError(f"the Docker engine at {where} is not running; start it, or set DOCKER_HOST")
     return EngineUnavailableError(f"the Docker engine at {where} does not answer: {text.splitlines()[0][:200]}")
+
+
+def _client(where: Endpoint) -> docker.APIClient:
+    if not where.url.startswith("ssh://"):
+        return docker.APIClient(base_url=where.url, version="auto", timeout=_SECONDS, tls=_tls(where))
+    # docker-py's own transport for ssh needs another library. Any version does to ask for the engine's.
+    client = docker.APIClient(base_url=DEFAULT, version=".".join(map(str, MIN_API)), timeout=_SECONDS)
+    client.mount("http+docker://", SSHAdapter(where.url, _SECONDS))
+    spoken = client.version(api_version=False)["ApiVersion"]
+    client.close()
+    client = docker.APIClient(base_url=DEFAULT, version=spoken, timeout=_SECONDS)
+    client.mount("http+docker://", SSHAdapter(where.url, _SECONDS))
+    return client
 
 
 def _tls(where: Endpoint) -> docker.TLSConfig | bool:
@@ -152,10 +168,7 @@ class Engine:
             if cls._shared and cls._shared[:2] == (os.getpid(), where):
                 return cls._shared[2]
             with _plain_errors():
-                client = docker.APIClient(
-                    base_url=where.url, version="auto", timeout=60, tls=_tls(where),
-                    use_ssh_client=where.url.startswith("ssh://"),  # the user's own, with its keys and configuration
-                )  # fmt: skip
+                client = _client(where)
                 version = client.version()
                 api = tuple(int(part) for part in version["ApiVersion"].split("."))
                 if api < MIN_API:

@@ -57,7 +57,7 @@ def test_every_exported_name_exists() -> None:
 
 ROWS = [
     {"limits", "packages", "errors", "text", "resources", "owner"},
-    {"endpoint", "engine", "hardening", "images", "wheels", "derived", "traits", "readback"},
+    {"endpoint", "engine", "hardening", "images", "wheels", "derived", "traits", "readback", "ssh"},
     {"channel", "collector", "execution", "values"},
     {"link", "exchange", "receiver", "commands", "files", "reaper", "sandbox", "async_sandbox"},
     {"display"},
