@@ -104,7 +104,11 @@ def decode_bundle(header: Header, payload: bytes, *, parse: bool = True) -> dict
 
 
 class Collector:
-    """Fills one :class:`Execution` and calls the caller's functions, in the thread that calls :meth:`add`."""
+    """Fills one :class:`Execution` and calls the caller's functions, in the thread that calls :meth:`add`.
+
+    Attributes:
+        interrupted: the user pressed Ctrl-C once.
+    """
 
     def __init__(
         self, limits: Limits, timeout: float | None, on_stdout: OnText | None, on_stderr: OnText | None,
@@ -118,6 +122,7 @@ class Collector:
                 f"max_output {max_output} is out of range; give bytes up to {MAX_OUTPUT}, or write to a file in the box"
             )
         self.execution = Execution()
+        self.interrupted = False
         self._limits = limits
         self._timeout = timeout
         self._on_result = on_result

@@ -119,7 +119,6 @@ class Link:
             PolicyError: the box broke the protocol; it has been killed.
         """
         until = None if patience is None else time.monotonic() + patience
-        interrupted = False
         while True:
             try:
                 left = None if until is None else max(0.0, until - time.monotonic())
@@ -140,13 +139,13 @@ class Link:
                 collector.end(why if isinstance(why, (SandboxClosedError, OutcomeUnknownError)) else None)
                 break
             except KeyboardInterrupt:
-                if interrupted:
+                if collector.interrupted:
                     self._kill()
                     collector.execution.status = "interrupted"
                     raise ExecutionInterrupted(collector.end(None)) from None
-                interrupted = True
+                collector.interrupted = True
                 self.interrupt(call)
-        if interrupted:
+        if collector.interrupted:
             raise ExecutionInterrupted(collector.execution)
         return collector.execution
 

@@ -31,6 +31,7 @@ from agentbox_magic.values import MAX_SIZE
 
 START_SECONDS = 60.0
 """How long a started container may take to greet."""
+SLOW_SECONDS = 1.0
 DETACHED_LIFETIME = 3600.0
 
 
@@ -356,6 +357,7 @@ class Sandbox:
         on_result: OnResult | None = None,
         on_clear: OnClear | None = None,
         on_start: Callable[[Callable[[], None]], Any] | None = None,
+        on_slow: Callable[[], Any] | None = None,
     ) -> Execution:
         """Run a cell and wait for its end. An error of the code is told in the answer, not raised.
 
@@ -372,6 +374,7 @@ class Sandbox:
                 ``display_id``.
             on_start: called at once with a function that interrupts this run, for another thread to call; the second
                 time it kills the code's process.
+            on_slow: called once, in the calling thread, if the run goes on after a second.
             on_clear: called when the code clears its displays, with whether it means to wait for the next one.
 
         Raises:
@@ -399,6 +402,11 @@ class Sandbox:
             if on_start:
                 on_start(lambda: self._link.interrupt(call))
             until = None if seconds is None else time.monotonic() + seconds + OUTER_GRACE_SECONDS
+            if on_slow:
+                try:
+                    return self._link.follow(call, collector, SLOW_SECONDS)
+                except queue.Empty:
+                    on_slow()
             return self._link.follow_to_deadline(call, collector, until)
 
     def _language_context(self, language: str) -> str:

@@ -31,7 +31,8 @@ from agentbox_magic import (
 def test_values_cross_both_ways(box: Sandbox) -> None:
     there: dict[str, Any] = {
         "n": 2**200, "text": "é" * 5000, "raw": bytes(range(256)), "price": Decimal("1.10"),
-        "keys": {1: {"a", None}}, "when": datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Paris")), "pair": (1, [2.5, float("inf")]),
+        "keys": {1: {"a", None}}, "when": datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Paris")),
+        "pair": (1, [2.5, float("inf")]),
     }  # fmt: skip
     size = box.push(there)
     back = box.pull(list(there))
