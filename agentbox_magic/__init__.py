@@ -69,6 +69,7 @@ __all__ = [
     "Usage",
     "__version__",
     "load_ipython_extension",
+    "unload_ipython_extension",
 ]
 
 _LAZY = {  # these load docker
@@ -93,3 +94,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     from agentbox_magic.magics import SandboxMagics
 
     shell.register_magics(SandboxMagics)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """``%unload_ext agentbox_magic``: takes the magics away, and ends their boxes."""
+    shell.magics_manager.registry["SandboxMagics"].unload()

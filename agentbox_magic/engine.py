@@ -265,6 +265,12 @@ class Engine:
                 return None
             raise
 
+    def image_names(self) -> list[str]:
+        """The names of the images there are."""
+        with _plain_errors():
+            found: list[dict[str, Any]] = self._client.images()
+            return sorted(name for one in found for name in one["RepoTags"] or () if name != "<none>:<none>")
+
     def pull(self, name: str) -> Iterator[dict[str, Any]]:
         """Pull an image, yielding the engine's progress records. Raises ImageError when it cannot."""
         yield from self._records(lambda: self._client.pull(name, stream=True, decode=True))

@@ -65,7 +65,15 @@ def test_limits_say_what_to_do(kernel: Kernel) -> None:
         ("--mem 12q", "%%sandbox: --mem 12q is not a size; give a number with a unit, such as 512m or 2g"),
         ("--cpus 0", "%%sandbox: --cpus 0 is out of range; give a number of cores from 0.01, such as 0.5 or 2"),
         ("--mem 1k", "%%sandbox: --mem 1k is too little; a box needs at least 64m, such as 512m"),
-        ("--me 1g", "%%sandbox: unrecognized arguments: --me 1g; %%sandbox? lists the options"),
+        ("--me 1g", "%%sandbox: there is no option --me, did you mean --mem?; %%sandbox? lists the options"),
+        ("--zzz", "%%sandbox: there is no option --zzz; %%sandbox? lists the options"),
+        ("stray", "%%sandbox: stray belongs to no option; %%sandbox? lists the options"),
+        ("-i 1a", "%%sandbox: -i: '1a' is no name of a variable; give a, or b=a"),
+        ("-o a=class", "%%sandbox: -o: 'class' is no name of a variable; give a, or b=a"),
+        ("-i nowhere", "%%sandbox: -i: there is no variable nowhere"),
+        ("-i get_ipyton", "%%sandbox: -i: there is no variable get_ipyton, did you mean get_ipython?"),
+        ("-o a -l bash", "%%sandbox: -i and -o are for Python, not for bash; use files there"),
+        ("--max-transfer x", "%%sandbox: --max-transfer x is not a size; give a number with a unit, such as 512m or 2g"),
         ("--mem", "%%sandbox: argument --mem: expected one argument; %%sandbox? lists the options"),
         ("--mem '1g", '%%sandbox: No closing quotation in "--mem \'1g"'),
     ],
@@ -82,7 +90,8 @@ def test_a_bad_option_is_one_line_and_starts_nothing(
 
 def test_line_magic(kernel: Kernel) -> None:
     assert kernel.run("%sandbox build").text("stdout").endswith(" is ready\n")
-    assert "invalid choice: 'nonsense'" in kernel.run("%sandbox nonsense").text("stderr")
+    assert "there is no verb nonsense; there are: ps, " in kernel.run("%sandbox nonsense").text("stderr")
+    assert "there is no verb prun, did you mean prune?" in kernel.run("%sandbox prun").text("stderr")
 
 
 def test_help_has_the_options_and_examples(kernel: Kernel) -> None:
@@ -147,7 +156,7 @@ def test_a_session_keeps_its_state(kernel: Kernel, boxes: Callable[[], set[str]]
 
 def test_a_session_whose_box_is_gone_says_so(kernel: Kernel) -> None:
     kernel.run("%%sandbox -s two\nkept = 1")
-    kernel.run("get_ipython().magics_manager.registry['SandboxMagics']._sessions['two'][0].kill()")
+    kernel.run("get_ipython().magics_manager.registry['SandboxMagics'].sessions['two'][0].kill()")
     cell = kernel.run("%%sandbox -s two\nprint('kept' in dir())")
     assert cell.text("stderr") == "The session two had ended; a new one begins, without its state.\n"
     assert cell.text("stdout") == "False\n"

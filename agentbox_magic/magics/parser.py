@@ -3,23 +3,50 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import keyword
 import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from IPython.core.error import UsageError
 
 from agentbox_magic import packages
-from agentbox_magic.limits import Limits
+from agentbox_magic.limits import Limits, parse_size
 
 LIMITS = ("mem", "cpus", "pids", "timeout", "network")
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """argparse, but a mistake is a UsageError and nothing exits or prints."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog}: {message}; {self.prog}? lists the options")
+
+    def parse(self, line: str) -> argparse.Namespace:
+        """The options of a line. Raises UsageError, with what was meant perhaps."""
+        try:
+            words = shlex.split(line)
+        except ValueError as error:
+            raise UsageError(f"{self.prog}: {error} in {line!r}") from None
+        options, unknown = self.parse_known_args(words)
+        if unknown:
+            wrong = unknown[0].partition("=")[0]
+            what = f"there is no option {wrong}" if wrong.startswith("-") else f"{wrong} belongs to no option"
+            self.error(what + did_you_mean(wrong, self._option_string_actions))
+        return options
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """
+    >>> did_you_mean("--memory", ["--mem", "--cpus"])
+    ', did you mean --mem?'
+    >>> did_you_mean("--x", ["--mem", "--cpus"])
+    ''
+    """
+    close = difflib.get_close_matches(wrong, list(known), 1)
+    return f", did you mean {close[0]}?" if close else ""
 
 
 @dataclass(frozen=True)
@@ -27,6 +54,11 @@ class CellOptions:
     """What a ``%%sandbox`` line says.
 
     Attributes:
+        inputs: what goes in: the name in the box to the name in the notebook.
+        outputs: what comes back: the name in the notebook to the name in the box.
+        max_transfer: bytes that go in at most, and that come back.
+        background: the name of the variable for the job; empty for none, None if the cell is waited for.
+        quiet: nothing under the cell but what its code shows.
         given: the names of the options that the line has, such as ``"mem"``.
     """
 
@@ -37,12 +69,17 @@ class CellOptions:
     session: str | None
     language: str | None
     raise_error: bool
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    max_transfer: int
+    background: str | None
+    quiet: bool
     given: frozenset[str]
 
 
-def cell_parser() -> argparse.ArgumentParser:
+def cell_parser() -> Parser:
     """The parser of ``%%sandbox``; its help is the magic's."""
-    parser = _Parser(prog="%%sandbox", add_help=False, allow_abbrev=False)
+    parser = Parser(prog="%%sandbox", add_help=False, allow_abbrev=False)
     limits = parser.add_argument_group("limits")
     limits.add_argument("--mem", metavar="SIZE", help="memory, its files included (default 512m)")
     limits.add_argument("--cpus", metavar="N", help="cores, such as 0.5 (default 1)")
@@ -58,33 +95,79 @@ def cell_parser() -> argparse.ArgumentParser:
     box.add_argument("--with", dest="packages", action="append", metavar="PKG,...",
                      help="packages for pip to fetch, such as polars,httpx==0.27")  # fmt: skip
     box.add_argument("--network", metavar="NAME", help="none: loopback only (default)")
-    box.add_argument("--no-raise-error", action="store_true", help="show an error of the code, but go on (Run All)")
+    values = parser.add_argument_group("variables")
+    values.add_argument("-i", "--input", action="extend", nargs="+", metavar="NAME",
+                        help="take variables in: -i a,b or -i there=here")  # fmt: skip
+    values.add_argument("-o", "--output", action="extend", nargs="+", metavar="NAME",
+                        help="bring variables back: -o a,b or -o here=there")  # fmt: skip
+    values.add_argument("--max-transfer", metavar="SIZE", help="the most that goes in, and comes back (default 64m)")
+    running = parser.add_argument_group("running")
+    running.add_argument("--bg", nargs="?", const="", metavar="NAME",
+                         help="go on at once; the job is the cell's value, and the variable NAME")  # fmt: skip
+    running.add_argument("-q", "--quiet", action="store_true", help="show only what the code shows")
+    running.add_argument("--no-raise-error", action="store_true", help="show an error of the code, but go on (Run All)")
     return parser
 
 
-def parse_cell(line: str) -> CellOptions:
-    """Options of a ``%%sandbox`` line.
+def parse_cell(line: str, defaults: Mapping[str, Any] | None = None) -> CellOptions:
+    """Options of a ``%%sandbox`` line, and ``defaults`` for those of mem, cpus, pids, timeout, network, image and
+    max_transfer that it does not have.
 
     >>> parse_cell("--mem 300m --cpus 0.5").limits.cpus
     0.5
+    >>> parse_cell("-i a,b there=here -o scores").inputs
+    {'a': 'a', 'b': 'b', 'there': 'here'}
 
     Raises:
         UsageError: an option that does not exist, or a value that no box can have.
     """
-    options = cell_parser().parse_args(_words(line))
+    options = cell_parser().parse(line)
     given = {name: value for name, value in vars(options).items() if value not in (None, False, "")}
+    wanted = {**(defaults or {}), **given}
     try:
-        limits = Limits.of(**{name: given[name] for name in LIMITS if name in given})
+        limits = Limits.of(**{name: wanted[name] for name in LIMITS if name in wanted})
     except ValueError as error:
         raise UsageError(f"%%sandbox: --{error}") from None
     try:
         specs = packages.normalise(spec for text in options.packages or () for spec in packages.split(text))
     except ValueError as error:
         raise UsageError(f"%%sandbox: --with: {error}") from None
+    try:
+        max_transfer = parse_size(wanted.get("max_transfer", "64m"))
+    except ValueError as error:
+        raise UsageError(f"%%sandbox: --max-transfer {error}") from None
+    inputs, outputs = _names("-i", options.input), _names("-o", options.output)
+    if (inputs or outputs) and options.language not in (None, "python"):
+        raise UsageError(f"%%sandbox: -i and -o are for Python, not for {options.language}; use files there")
+    if options.bg:
+        _names("--bg", [options.bg])
     return CellOptions(
-        limits, options.image, options.runtime, specs, options.session, options.language, not options.no_raise_error,
-        frozenset(given),
-    )  # fmt: skip
+        limits=limits,
+        image=wanted.get("image"),
+        runtime=options.runtime,
+        packages=specs,
+        session=options.session,
+        language=options.language,
+        raise_error=not options.no_raise_error,
+        inputs=inputs,
+        outputs=outputs,
+        max_transfer=max_transfer,
+        background=options.bg,
+        quiet=options.quiet,
+        given=frozenset(given),
+    )
+
+
+def _names(option: str, words: list[str] | None) -> dict[str, str]:
+    """Names as ``-i`` and ``-o`` take them: where a value goes, to where it is from."""
+    names: dict[str, str] = {}
+    for item in ",".join(words or []).split(",") if words else []:
+        target, _, source = item.strip().partition("=")
+        for name in (target, source or target):
+            if not name.isidentifier() or keyword.iskeyword(name):
+                raise UsageError(f"%%sandbox: {option}: {name!r} is no name of a variable; give a, or b=a")
+        names[target] = source or target
+    return names
 
 
 def check_session(name: str, had: CellOptions, wanted: CellOptions) -> None:
@@ -105,26 +188,3 @@ def _differs(name: str, option: str, had: str) -> UsageError:
     return UsageError(
         f"%%sandbox: the session {name} has --{option} {had}; leave the option out, or end it: %sandbox stop {name}"
     )
-
-
-def line_parser() -> argparse.ArgumentParser:
-    """The parser of ``%sandbox``."""
-    parser = _Parser(prog="%sandbox", add_help=False, allow_abbrev=False)
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    verbs.add_parser("build", help="build the image boxes are made of, if the engine lacks it", add_help=False)
-    stop = verbs.add_parser("stop", help="end a session and its box", add_help=False, allow_abbrev=False)
-    stop.add_argument("name", metavar="NAME")
-    verbs.add_parser("prune", help="remove what a crash of the engine left of ours", add_help=False)
-    return parser
-
-
-def parse_line(line: str) -> argparse.Namespace:
-    """What a ``%sandbox`` line says. Raises UsageError."""
-    return line_parser().parse_args(_words(line))
-
-
-def _words(line: str) -> list[str]:
-    try:
-        return shlex.split(line)
-    except ValueError as error:
-        raise UsageError(f"%%sandbox: {error} in {line!r}") from None

@@ -5,69 +5,160 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.display import DisplayHandle, clear_output, display
+from traitlets import Bool, Float, Int, TraitError, Unicode, validate
 
 from agentbox_magic.execution import Execution, Result
-from agentbox_magic.magics import parser
-from agentbox_magic.text import Cleaner
+from agentbox_magic.limits import Limits, format_size, parse_size
+from agentbox_magic.magics import completion, parser, verbs
+from agentbox_magic.text import Cleaner, clean
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from agentbox_magic.magics.background import Job
     from agentbox_magic.sandbox import Sandbox
+
+MAX_LOG = 64 * 1024
+"""Characters of a session's last output that ``%sandbox logs`` can show."""
 
 
 @magics_class
 class SandboxMagics(Magics):
-    """The magics of agentbox-magic."""
+    """The magics of agentbox-magic. The traits are defaults of options: ``%config SandboxMagics.mem = "1g"``.
+
+    Attributes:
+        sessions: boxes by name, with the options that made them.
+        jobs: cells in the background.
+        logs: the last output of each session.
+    """
+
+    mem = Unicode("512m", help="memory of a box, as --mem").tag(config=True)
+    cpus = Float(1.0, help="cores, as --cpus").tag(config=True)
+    pids = Int(50, help="processes and threads, as --pids").tag(config=True)
+    timeout = Float(300.0, allow_none=True, help="seconds for a cell, as --timeout; None for no deadline").tag(
+        config=True
+    )
+    image = Unicode(None, allow_none=True, help="the image, as --image; None for ours").tag(config=True)
+    max_transfer = Unicode("64m", help="the most that goes in and comes back, as --max-transfer").tag(config=True)
+    quiet = Bool(False, help="show only what the code shows, as --quiet").tag(config=True)
 
     def __init__(self, shell: InteractiveShell) -> None:
-        super().__init__(shell)
-        self._sessions: dict[str, tuple[Sandbox, parser.CellOptions]] = {}
+        super().__init__(shell, parent=shell)
+        self.sessions: dict[str, tuple[Sandbox, parser.CellOptions]] = {}
+        self.jobs: list[Job] = []
+        self.logs: dict[str, str] = {}
+        self._matcher = completion.matcher(self)
+        shell.events.register("post_run_cell", self._settle_jobs)
+        shell.Completer.custom_matchers.append(self._matcher)
+
+    def unload(self) -> None:
+        """Leave nothing in the shell, and no box."""
+        self.shell.events.unregister("post_run_cell", self._settle_jobs)
+        self.shell.Completer.custom_matchers.remove(self._matcher)
+        for job in self.jobs:
+            job.box.kill()
+        for box, _ in self.sessions.values():
+            box.kill()
+        manager = self.shell.magics_manager
+        del manager.magics["line"]["sandbox"], manager.magics["cell"]["sandbox"], manager.registry["SandboxMagics"]
+        self.shell.configurables.remove(self)
+
+    @validate("mem", "cpus", "pids", "timeout")
+    def _valid_limit(self, proposal: Any) -> Any:
+        try:
+            Limits.of(**{proposal["trait"].name: proposal["value"]})
+        except ValueError as error:
+            raise TraitError(str(error)) from None
+        return proposal["value"]
+
+    @validate("max_transfer")
+    def _valid_size(self, proposal: Any) -> Any:
+        try:
+            parse_size(proposal["value"])
+        except ValueError as error:
+            raise TraitError(f"max_transfer {error}") from None
+        return proposal["value"]
+
+    def defaults(self) -> dict[str, Any]:
+        """The defaults of a cell's options."""
+        return {name: getattr(self, name) for name in ("mem", "cpus", "pids", "timeout", "image", "max_transfer")}
+
+    # -- %%sandbox ----------------------------------------------------------------------------------------------------
 
     @cell_magic("sandbox")
-    def run_cell(self, line: str, cell: str) -> None:
+    def run_cell(self, line: str, cell: str) -> Job | None:
         """Run the cell in a fresh, locked-down container."""
-        options = parser.parse_cell(line)
+        options = parser.parse_cell(line.removesuffix(";"), self.defaults())
+        inputs = self._inputs(options)
+        if options.background is not None:
+            return self._start_job(options, cell, inputs)
         # Here, not above: loading the extension must not load docker or image libraries.
         from agentbox_magic.display import footer
         from agentbox_magic.errors import ExecutionInterrupted
 
+        quiet = options.quiet or self.quiet or cell.rstrip().endswith(";")
+        crossed = []
         with self._box(options) as box:
+            if inputs:
+                crossed.append(_crossed("in", options.inputs, box.push(inputs, max_size=options.max_transfer)))
             try:
-                run = self._run(box, cell, options)
+                run = self._run(box, cell, options, quiet)
             except ExecutionInterrupted as stop:
-                display(footer(stop.execution), raw=True)
+                if not quiet:
+                    display(footer(stop.execution), raw=True)
                 raise
             except ValueError as error:  # a language that the image lacks
                 raise UsageError(f"%%sandbox: {error}") from None
-        display(footer(run), raw=True)
+            if run.error is None and options.outputs:
+                found = box.pull(list(options.outputs.values()), max_size=options.max_transfer)
+                self.shell.push({name: found[source] for name, source in options.outputs.items()})
+                crossed.append(_crossed("out", options.outputs, found.size))
+        if not quiet:
+            if crossed:
+                display(_line(f"sandbox: {'; '.join(crossed)}"), raw=True)
+            display(footer(run), raw=True)
         if run.error is not None and options.raise_error:
             raise run.error
         if run.error is not None:
             print("\n".join(run.error._render_traceback_()), file=sys.stderr)
+        return None
+
+    def _inputs(self, options: parser.CellOptions) -> dict[str, Any]:
+        """The values that go in. Raises UsageError before anything starts."""
+        known = self.shell.user_ns
+        for source in options.inputs.values():
+            if source not in known:
+                hint = parser.did_you_mean(source, (name for name in known if not name.startswith("_")))
+                raise UsageError(f"%%sandbox: -i: there is no variable {source}{hint}")
+        return {name: known[source] for name, source in options.inputs.items()}
 
     @contextlib.contextmanager
     def _box(self, options: parser.CellOptions) -> Iterator[Sandbox]:
         """The box of a cell: its session's, or a fresh one that ends with the cell."""
+        box = self._open(options)
+        try:
+            yield box
+        finally:
+            if options.session is None:
+                box.kill()
+
+    def _open(self, options: parser.CellOptions) -> Sandbox:
         if options.session is None:
-            with self._start(options) as box:
-                yield box
-            return
-        if options.session in self._sessions:
-            box, had = self._sessions[options.session]
+            return self._start(options)
+        if options.session in self.sessions:
+            box, had = self.sessions[options.session]
             parser.check_session(options.session, had, options)
             if box.is_running():
-                yield box
-                return
+                return box
             print(f"The session {options.session} had ended; a new one begins, without its state.", file=sys.stderr)
         box = self._start(options)
-        self._sessions[options.session] = box, options
-        yield box
+        self.sessions[options.session] = box, options
+        return box
 
     @staticmethod
     def _start(options: parser.CellOptions) -> Sandbox:
@@ -79,12 +170,14 @@ class SandboxMagics(Magics):
             box = Box(image=options.image or "", runtime=options.runtime)
             return Sandbox.start(options.limits, box, options.packages, progress)
 
-    @staticmethod
-    def _run(box: Sandbox, cell: str, options: parser.CellOptions) -> Execution:
+    def _run(self, box: Sandbox, cell: str, options: parser.CellOptions, quiet: bool) -> Execution:
         from agentbox_magic.display import safe_bundle
+        from agentbox_magic.display.monitor import Monitor
 
         out, err = Cleaner(), Cleaner()
         handles: dict[str, DisplayHandle] = {}
+        monitor = Monitor(box, options.limits.timeout)
+        log: list[str] = []
 
         def show(result: Result) -> None:
             name, bundle = result.display_id, safe_bundle(result)
@@ -95,38 +188,70 @@ class SandboxMagics(Magics):
             else:  # under an id of our own: those of the page are not the box's to name
                 handles[name] = display(bundle, raw=True, display_id=True)
 
-        return box.run_code(
-            cell,
-            language=options.language,
-            timeout=options.limits.timeout,
-            on_stdout=lambda text: sys.stdout.write(out.feed(text)),
-            on_stderr=lambda text: sys.stderr.write(err.feed(text)),
-            on_result=show,
-            on_clear=lambda wait: clear_output(wait=wait),
-        )
+        def write(stream: Any, cleaner: Cleaner, text: str) -> None:
+            monitor.count(text)
+            log.append(text)
+            stream.write(cleaner.feed(text))
+
+        try:
+            return box.run_code(
+                cell,
+                language=options.language,
+                timeout=options.limits.timeout,
+                on_stdout=lambda text: write(sys.stdout, out, text),
+                on_stderr=lambda text: write(sys.stderr, err, text),
+                on_result=show,
+                on_clear=lambda wait: clear_output(wait=wait),
+                on_slow=None if quiet else monitor.show,
+            )
+        finally:
+            monitor.close()
+            if options.session is not None:
+                self.logs[options.session] = clean("".join(log))[-MAX_LOG:]
+
+    # -- --bg ---------------------------------------------------------------------------------------------------------
+
+    def _start_job(self, options: parser.CellOptions, cell: str, inputs: dict[str, Any]) -> Job:
+        from agentbox_magic.magics.background import Job
+
+        box = self._open(options)
+        try:
+            if inputs:
+                box.push(inputs, max_size=options.max_transfer)
+        except BaseException:
+            if options.session is None:
+                box.kill()
+            raise
+        job = Job(box, cell, options, self.shell.push)
+        self.jobs.append(job)
+        if options.background:
+            self.shell.push({options.background: job})
+        return job
+
+    def _settle_jobs(self, result: object = None) -> None:
+        """After each cell: what has ended is a line of text from now on."""
+        for job in [job for job in self.jobs if job.done()]:
+            job.settle()
+            self.jobs.remove(job)
+
+    # -- %sandbox -----------------------------------------------------------------------------------------------------
 
     @line_magic("sandbox")
     def control(self, line: str) -> None:
-        """Manage boxes and their image: ``%sandbox build``, ``%sandbox stop NAME``, ``%sandbox prune``."""
-        options = parser.parse_line(line)
-        if options.verb == "stop":
-            if options.name not in self._sessions:
-                known = ", ".join(sorted(self._sessions)) or "none"
-                raise UsageError(f"%sandbox: there is no session {options.name}; there are: {known}")
-            self._sessions.pop(options.name)[0].kill()
-            return
-        from agentbox_magic import images, reaper
-        from agentbox_magic.display import ProgressBar
-        from agentbox_magic.engine import Engine
+        """Manage boxes and their image."""
+        verbs.run(self, line)
 
-        engine = Engine.connect()
-        if options.verb == "prune":
-            removed = reaper.sweep(engine)
-            print(f"removed {len(removed)} ownerless boxes")
-            return
-        with ProgressBar() as progress:
-            name = images.build(engine, progress)
-        print(f"image {name} is ready")
+
+def _crossed(way: str, names: dict[str, str], size: int) -> str:
+    return f"{way} {', '.join(names)} ({format_size(size)})"
+
+
+def _line(text: str) -> dict[str, str]:
+    """A quiet line: of our words, names of variables and sizes only."""
+    return {
+        "text/plain": text,
+        "text/html": f'<div class="agentbox-line" style="font-size:85%;opacity:.75">{text}</div>',
+    }
 
 
 SandboxMagics.run_cell.__doc__ = f"""Run the cell in a fresh, locked-down container; its output comes back here.
@@ -138,6 +263,9 @@ Examples::
     import pandas as pd
     pd.DataFrame({{"n": range(3)}})
 
+    %%sandbox -i prices,limit=n -o cheap
+    cheap = [price for price in prices if price < limit]
+
     %%sandbox --with polars
     import polars
 
@@ -147,6 +275,19 @@ Examples::
     %%sandbox -s analysis --with polars
     import polars
 
+    %%sandbox --bg job
+    import time
+    time.sleep(60)
+
     %%sandbox -l bash
     ls -l /
+
+Defaults are set with ``%config SandboxMagics.mem = "1g"``; ``%config SandboxMagics`` lists them.
+"""
+SandboxMagics.control.__doc__ = f"""{verbs.usage()}
+
+Examples::
+
+    %sandbox
+    %sandbox stop analysis
 """
