@@ -73,7 +73,10 @@ def test_limits_say_what_to_do(kernel: Kernel) -> None:
         ("-i nowhere", "%%sandbox: -i: there is no variable nowhere"),
         ("-i get_ipyton", "%%sandbox: -i: there is no variable get_ipyton, did you mean get_ipython?"),
         ("-o a -l bash", "%%sandbox: -i and -o are for Python, not for bash; use files there"),
-        ("--max-transfer x", "%%sandbox: --max-transfer x is not a size; give a number with a unit, such as 512m or 2g"),
+        (
+            "--max-transfer x",
+            "%%sandbox: --max-transfer x is not a size; give a number with a unit, such as 512m or 2g",
+        ),
         ("--mem", "%%sandbox: argument --mem: expected one argument; %%sandbox? lists the options"),
         ("--mem '1g", '%%sandbox: No closing quotation in "--mem \'1g"'),
     ],
