@@ -54,6 +54,7 @@ def test_what_cannot_cross_says_so(kernel: Kernel, boxes: Callable[[], set[str]]
     )
     cell = kernel.run("%%sandbox -o nowhere\nprint('ran')")
     assert cell.text("stdout") == "ran\n"
+    assert cell.data("text/plain") == ["sandbox: ok"]
     assert cell.error["evalue"] == "there is no nowhere in the box; assign it there, or do not ask for it"
     assert boxes() == set()
 
@@ -177,7 +178,7 @@ def test_a_cell_in_the_background(kernel: Kernel, boxes: Callable[[], set[str]])
 def test_an_ended_job_is_a_line_of_text(kernel: Kernel) -> None:
     models = kernel.run(MODELS).text("stdout")
     cell = kernel.run("%%sandbox --bg\nimport time\ntime.sleep(1)")
-    assert cell.data("text/plain")[0].startswith("sandbox: job")
+    assert cell.data("text/plain")[0].endswith(" in the background")
     kernel.run("_.result(30)")
     assert kernel.run(MODELS).text("stdout") == models
 

@@ -69,7 +69,7 @@ class Monitor:
         """Show it, in the main thread; ``text`` is what stands in a saved notebook until it is closed."""
         if not is_live():
             if text:
-                print(text)
+                display({"text/plain": text}, raw=True)
             return
         if not getattr(get_ipython(), "kernel", None):
             print(text or "sandbox: running; Ctrl-C stops it", file=sys.stderr)

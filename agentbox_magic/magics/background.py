@@ -33,6 +33,7 @@ class Job:
         """Not for callers: ``%%sandbox --bg``. ``assign`` takes the ``-o`` variables."""
         self.name = f"job{next(_numbers)}"
         self.box = box
+        self._text = f"sandbox: {self.name} in the background"
         self._cell = cell
         self._options = options
         self._assign = assign
@@ -113,10 +114,10 @@ class Job:
     def settle(self) -> None:
         """Put a line of text in the place of an ended job's live view; for the main thread, which alone may do so."""
         if self.done():
-            self._monitor.close(f"sandbox: {self.name} {self.status}")
+            self._monitor.close(self._text)
 
     def _ipython_display_(self) -> None:
-        self._monitor.show(f"sandbox: {self.name}")
+        self._monitor.show(self._text)
         self.settle()
 
     def __repr__(self) -> str:

@@ -12,6 +12,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.display import DisplayHandle, clear_output, display
 from traitlets import Bool, Float, Int, TraitError, Unicode, validate
 
+from agentbox_magic.errors import SandboxError
 from agentbox_magic.execution import Execution, Result
 from agentbox_magic.limits import Limits, format_size, parse_size
 from agentbox_magic.magics import completion, parser, verbs
@@ -114,18 +115,23 @@ class SandboxMagics(Magics):
                 raise
             except ValueError as error:  # a language that the image lacks
                 raise UsageError(f"%%sandbox: {error}") from None
-            if run.error is None and options.outputs:
-                found = box.pull(list(options.outputs.values()), max_size=options.max_transfer)
-                self.shell.push({name: found[source] for name, source in options.outputs.items()})
-                crossed.append(_crossed("out", options.outputs, found.size))
+            error = run.error
+            if error is None and options.outputs:
+                try:
+                    found = box.pull(list(options.outputs.values()), max_size=options.max_transfer)
+                except SandboxError as failure:  # the code has run: that is shown first
+                    error = failure
+                else:
+                    self.shell.push({name: found[source] for name, source in options.outputs.items()})
+                    crossed.append(_crossed("out", options.outputs, found.size))
         if not quiet:
             if crossed:
                 display(_line(f"sandbox: {'; '.join(crossed)}"), raw=True)
             display(footer(run), raw=True)
-        if run.error is not None and options.raise_error:
-            raise run.error
-        if run.error is not None:
-            print("\n".join(run.error._render_traceback_()), file=sys.stderr)
+        if error is not None and options.raise_error:
+            raise error
+        if error is not None:
+            print("\n".join(error._render_traceback_()), file=sys.stderr)
         return None
 
     def _inputs(self, options: parser.CellOptions) -> dict[str, Any]:
