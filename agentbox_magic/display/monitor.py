@@ -89,7 +89,10 @@ class Monitor:
         if self._on_stop:
             stop = self._on_stop
             self._button = ipywidgets.Button(
-                description="Stop", tooltip="interrupt it; again to kill it", disabled=bool(self._ended)
+                description="Stop",
+                tooltip="interrupt it; again to kill it",
+                disabled=bool(self._ended),
+                layout={"width": "auto"},
             )
             self._button.on_click(lambda _: stop())
             self._root = ipywidgets.HBox([self._button, self._text])

@@ -115,12 +115,12 @@ class SandboxMagics(Magics):
                 raise
             except ValueError as error:  # a language that the image lacks
                 raise UsageError(f"%%sandbox: {error}") from None
-            error = run.error
-            if error is None and options.outputs:
+            outcome = run.error
+            if outcome is None and options.outputs:
                 try:
                     found = box.pull(list(options.outputs.values()), max_size=options.max_transfer)
                 except SandboxError as failure:  # the code has run: that is shown first
-                    error = failure
+                    outcome = failure
                 else:
                     self.shell.push({name: found[source] for name, source in options.outputs.items()})
                     crossed.append(_crossed("out", options.outputs, found.size))
@@ -128,10 +128,10 @@ class SandboxMagics(Magics):
             if crossed:
                 display(_line(f"sandbox: {'; '.join(crossed)}"), raw=True)
             display(footer(run), raw=True)
-        if error is not None and options.raise_error:
-            raise error
-        if error is not None:
-            print("\n".join(error._render_traceback_()), file=sys.stderr)
+        if outcome is not None and options.raise_error:
+            raise outcome
+        if outcome is not None:
+            print("\n".join(outcome._render_traceback_()), file=sys.stderr)
         return None
 
     def _inputs(self, options: parser.CellOptions) -> dict[str, Any]:

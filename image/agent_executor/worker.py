@@ -79,6 +79,7 @@ class Control:
 
     def on_interrupt(self, number: int, frame: FrameType | None) -> None:
         """The handler of SIGINT."""
+        __tracebackhide__ = True  # IPython leaves this frame out
         if not self.running:
             return
         if self._busy:
