@@ -146,7 +146,7 @@ def _info(magics: SandboxMagics, options: argparse.Namespace) -> None:
     engine = Engine.connect()
     image = images.default_image()
     print(f"agentbox-magic   {agentbox_magic.__version__}")
-    print(f"engine           Docker {engine.version}, {engine.architecture}")
+    print(f"engine           Docker {engine.traits.version}, {engine.traits.architecture}")
     print(f"image            {image}{'' if engine.image(image) else ' (not built yet: %sandbox build)'}")
     print(f"defaults         {', '.join(f'{name} {value}' for name, value in magics.defaults().items() if value)}")
 
