@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agentbox_magic import resources
 from agentbox_magic.errors import PolicyError
 from agentbox_magic.limits import format_size
 from agentbox_magic.traits import Traits
@@ -168,7 +169,7 @@ def _apparmor(process: Path, profile: str) -> Wall:
         seen = error.strerror or "unreadable"
     return Wall(
         "the AppArmor profile, seen from the host", seen == f"{profile} (enforce)", seen[:80],
-        f"load it: sudo apparmor_parser -r /etc/apparmor.d/{profile}",
+        f"load it: sudo apparmor_parser -r {resources.APPARMOR}",
     )  # fmt: skip
 
 

@@ -12,6 +12,8 @@ _ROOT = _PACKAGE / "data" if (_PACKAGE / "data").is_dir() else _PACKAGE.parent
 IMAGE = _ROOT / "image"
 """The Dockerfile, the pinned requirements and the builder of the offline base."""
 
+APPARMOR = _ROOT / "apparmor" / "agentbox"
+"""Our AppArmor profile, for an administrator to load."""
 SECCOMP = _ROOT / "seccomp" / "agentbox.json"
 """Our seccomp profile."""
 

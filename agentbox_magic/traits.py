@@ -99,7 +99,7 @@ class Traits:
         host = dict(config["HostConfig"])
         kind = self.kind(host["Runtime"])
         if self.cgroup != 1:
-            del host["MemorySwappiness"]  # version 2 has no such thing; MemorySwap does it
+            host.pop("MemorySwappiness", None)  # version 2 has no such thing; MemorySwap does it
         if self.apparmor:
             host["SecurityOpt"] = [*host["SecurityOpt"], f"apparmor={self.apparmor}"]
         if kind == "gvisor":

@@ -17,6 +17,7 @@ import agentbox_magic
 from agentbox_magic import images, resources
 assert agentbox_magic.__file__.startswith(sys.argv[1])
 assert (resources.IMAGE / "build-base").is_file()
+assert resources.APPARMOR.is_file()
 print(images.default_image(), resources.seccomp_profile())
 """
 

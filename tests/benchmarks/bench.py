@@ -12,10 +12,14 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from kernel import Kernel
 
-from agentbox_magic import Sandbox, images
+from agentbox_magic import Sandbox, hardening, images
+from agentbox_magic.channel import Channel
+from agentbox_magic.engine import Engine
+from agentbox_magic.limits import Limits
 
 ROUNDS = 15
 OUT = Path(__file__).parent.parent.parent / "build" / "benchmarks.json"
@@ -38,7 +42,23 @@ def cold() -> None:
     living.append(box)
 
 
+def hardened() -> None:
+    living.append(Sandbox.create())
+
+
+def defaults(config: dict[str, Any]) -> None:
+    """The same container, with what Docker does unless told otherwise; without a network, which would cost the most."""
+    engine = Engine.connect()
+    container = engine.create(config)
+    assert container is not None
+    channel = Channel(engine.attach(container))
+    engine.start(container)
+    channel.handshake(60)
+    channels.append(channel)
+
+
 living: list[Sandbox] = []
+channels: list[Channel] = []
 
 
 def main() -> None:
@@ -48,12 +68,18 @@ def main() -> None:
     kernel = Kernel()
     kernel.run("1 + 1")
     idle = run("docker", "run", "--detach", "--rm", "--entrypoint", "sleep", image, "1000")
+    config = hardening.container_config(Limits(), hardening.Box(image=image))
+    env = ["HOME=/workspace" if word.startswith("HOME=") else word for word in config["Env"]]  # the image's own user's
+    host = {"AutoRemove": True, "NetworkMode": "none", "Runtime": "", "SecurityOpt": []}
+    config.update(User="10000:10000", Env=env, HostConfig=host)
     one = ["python", "-c", "print(1 + 1)"]
     rows: dict[str, Callable[[], object]] = {
         "round trip in a live sandbox": lambda: box.run_code("1 + 1"),
         "round trip of an ipykernel on the host (jupyter_client)": lambda: kernel.run("1 + 1"),
         "cold: Sandbox.create and first result": cold,
         "kill and remove": lambda: living.pop().kill(),
+        "start: Sandbox.create, its walls read back": hardened,
+        "start: the same container with Docker's defaults": lambda: defaults(config),
         "docker run --rm IMAGE python -c 'print(1 + 1)'": lambda: run("docker", "run", "--rm", image, *one),
         "docker exec BOX python -c 'print(1 + 1)'": lambda: run("docker", "exec", idle, *one),
     }
@@ -62,11 +88,15 @@ def main() -> None:
         for _ in range(ROUNDS):
             for name, action in rows.items():
                 times[name].append(seconds(action))
+            living.pop().kill()
+            channels.pop().close()
     finally:
         box.kill()
         kernel.close()
         run("docker", "rm", "--force", idle)
 
+    walls = [statistics.median(times[name]) for name in times if name.startswith("start: ")]
+    print(f"what the walls cost a start: {walls[0] / walls[1]:.2f} of the same container with Docker's defaults\n")
     base = statistics.median(times["docker run --rm IMAGE python -c 'print(1 + 1)'"])
     table = []
     for name, values in times.items():

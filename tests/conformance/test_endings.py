@@ -392,7 +392,9 @@ def test_an_interrupt_keeps_the_state(box: Sandbox, started: int, code: str) -> 
 
 
 def test_code_may_catch_its_interrupt(box: Sandbox, started: int) -> None:
-    run = interrupt(box, "try:\n    print('go'); time.sleep(100)\nexcept KeyboardInterrupt:\n    print('caught')")
+    run = interrupt(
+        box, "try:\n    os.write(1, b'go\\n'); time.sleep(100)\nexcept KeyboardInterrupt:\n    print('caught')"
+    )
     assert run.stdout == "before\ngo\ncaught\n"
     assert_usable(box, started)
 
