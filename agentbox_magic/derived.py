@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from agentbox_magic import hardening, images, packages, wheels
+from agentbox_magic import hardening, images, packages, readback, wheels
 from agentbox_magic.engine import Engine
 from agentbox_magic.errors import EngineUnavailableError, ImageError, SandboxError
 from agentbox_magic.hardening import OURS, Start
@@ -162,7 +162,8 @@ def _run(
         SandboxError: it cannot be started.
         ImageError: it writes more than ``limit`` bytes or takes more than ``seconds``.
     """
-    container = engine.create(hardening.container_config(Limits.of(mem=mem), hardening.Box(image=image, start=start)))
+    config = hardening.container_config(Limits.of(mem=mem), hardening.Box(image=image, start=start))
+    container = engine.create(config)
     if container is None:
         raise ImageError(f"the image {image} is gone; pull or build it once more")
     try:
@@ -177,6 +178,9 @@ def _run(
         try:
             engine.start(container)
             late.start()
+            found = engine.inspect(container)
+            if found is not None:  # it may have ended
+                readback.verify(engine.traits, engine.traits.translate(config), found, None)
             with contextlib.suppress(OSError):  # it has ended; what it said tells why
                 pipe.send(stdin)
             output = bytearray()

@@ -47,7 +47,9 @@ class Wall:
     advice: str
 
 
-def verify(traits: Traits, asked: Mapping[str, Any], found: Mapping[str, Any], greeting: Mapping[str, Any]) -> None:
+def verify(
+    traits: Traits, asked: Mapping[str, Any], found: Mapping[str, Any], greeting: Mapping[str, Any] | None
+) -> None:
     """Raise PolicyError for the first wall that does not hold. The arguments are those of :func:`walls`."""
     for wall in walls(traits, asked, found, greeting):
         if not wall.holds:
@@ -57,7 +59,7 @@ def verify(traits: Traits, asked: Mapping[str, Any], found: Mapping[str, Any], g
 
 
 def walls(
-    traits: Traits, asked: Mapping[str, Any], found: Mapping[str, Any], greeting: Mapping[str, Any]
+    traits: Traits, asked: Mapping[str, Any], found: Mapping[str, Any], greeting: Mapping[str, Any] | None
 ) -> list[Wall]:
     """Every wall that was looked at.
 
@@ -65,14 +67,15 @@ def walls(
         traits: of the engine.
         asked: the container that was asked for, in the engine's words.
         found: the engine's description of it.
-        greeting: what its PID 1 said first.
+        greeting: what its PID 1 said first; None for a container that does not speak.
     """
     host = asked["HostConfig"]
     kind = traits.kind(host["Runtime"])
     answers = [_engine_says(traits, host, found)]
     uid = asked["User"].partition(":")[0]
-    answers += _process("seen from inside", greeting.get("status"), uid, kind)
-    answers.append(_memory("seen from inside", greeting.get("memory_limit"), host["Memory"]))
+    if greeting is not None:
+        answers += _process("seen from inside", greeting.get("status"), uid, kind)
+        answers.append(_memory("seen from inside", greeting.get("memory_limit"), host["Memory"]))
     process = Path("/proc", str(found["State"]["Pid"]))
     if traits.local and kind != "vm" and _is_first_of_its_namespace(process):
         if kind == "runc":
@@ -139,27 +142,22 @@ def _is_first_of_its_namespace(process: Path) -> bool:
 def _process(where: str, lines: Any, uid: str, kind: str) -> list[Wall]:
     """Walls of a process. What gVisor and virtual machines do in place of a filter is theirs."""
     lines = lines if isinstance(lines, dict) else {}
-    wanted = {"CapEff": "0", "CapPrm": "0", "CapBnd": "0"}
+    seen = {name: str(lines.get(name, "nothing"))[:60] for name in STATUS}
+    sets = [name for name in STATUS if name.startswith("Cap") and (kind == "runc" or name in lines)]
+    users = set(seen["Uid"].split())
+    stranger = users != {uid} if uid else "0" in users or not all(map(str.isdigit, users))
+    found = {
+        "no capabilities": ([name for name in sets if seen[name].strip("0")], sets),
+        "a user of its own": (["Uid"] if stranger else [], ["Uid"]),
+    }
     if kind == "runc":
-        wanted.update(NoNewPrivs="1", Seccomp="2", CapInh="0", CapAmb="0")
+        found["no new privileges"] = (["NoNewPrivs"] if seen["NoNewPrivs"] != "1" else [], ["NoNewPrivs"])
+        found["the seccomp filter"] = (["Seccomp"] if seen["Seccomp"] != "2" else [], ["Seccomp"])
     advice = "the runtime does not do what the engine asks of it: use another one, or update it"
-    answers = []
-    for name, value in wanted.items():
-        seen = str(lines.get(name, "nothing"))[:40]
-        holds = seen.lstrip("0") in (value, "") if value == "0" else seen == value
-        answers.append(Wall(f"{_MEANING[name]}, {where}", holds, f"{name} {seen}", advice))
-    seen = str(lines.get("Uid", "nothing"))[:60]
-    users = set(seen.split())
-    answers.append(
-        Wall(f"a user of its own, {where}", users == {uid} if uid else "0" not in users, f"Uid {seen}", advice)
-    )
-    return answers
-
-
-_MEANING = {
-    "CapInh": "no capabilities", "CapPrm": "no capabilities", "CapEff": "no capabilities", "CapBnd": "no capabilities",
-    "CapAmb": "no capabilities", "NoNewPrivs": "no new privileges", "Seccomp": "the seccomp filter",
-}  # fmt: skip
+    return [
+        Wall(f"{name}, {where}", not bad and bool(read), ", ".join(f"{one} {seen[one]}" for one in bad or read), advice)
+        for name, (bad, read) in found.items()
+    ]
 
 
 def _apparmor(process: Path, profile: str) -> Wall:
@@ -194,9 +192,10 @@ def memory_limit(process: Path, cgroup: int) -> int | None:
 
 def _memory(where: str, limit: Any, asked: int) -> Wall:
     known = isinstance(limit, int) and not isinstance(limit, bool)
+    holds = known and 0 < limit <= asked
+    seen = format_size(limit) if known and limit < 2**62 else "none"
     return Wall(
-        f"the memory limit, {where}", known and 0 < limit <= asked,
-        f"{format_size(limit) if known and limit < 2**62 else 'none'}, not {format_size(asked)}",
+        f"the memory limit, {where}", holds, seen if holds else f"{seen}, not {format_size(asked)}",
         "the runtime or the engine does not enforce it: gVisor must be registered without --ignore-cgroups, and a "
         "rootless engine needs cgroup delegation",
     )  # fmt: skip
