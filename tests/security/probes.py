@@ -121,6 +121,7 @@ class Probe:
         reached: errors that show, in the control, that no wall stopped the call: it came as far as the kernel's own
             check of its arguments. ``done`` always does.
         cpus: of the box it runs in.
+        needs: what a host must have for the control to be possible, such as version 1 of cgroups.
         outside: looks from the host at the box's container (as inspected) for damage; the attack has worked if it
             finds some.
     """
@@ -132,6 +133,7 @@ class Probe:
     without: str
     reached: str = ""
     cpus: float = 1.0
+    needs: str = "/"
     outside: Callable[[dict[str, Any]], bool] | None = None
 
     def __str__(self) -> str:
@@ -171,6 +173,7 @@ PROBES = [
     Probe(3, "nobody is root", "holds(os.getuid() != 0 != os.geteuid())", "holds", "user"),
     Probe(3, "nobody becomes root", "call('setuid', 0)", "EPERM", "user + seccomp"),
     Probe(3, "files of root are closed", "open('/etc/shadow').read()", "EACCES", "user"),
+    Probe(3, "nor open to a group of its own", "open('/etc/shadow').read()", "EACCES", "no more groups"),
     Probe(
         3,
         "a setuid program gains nothing",
@@ -541,6 +544,14 @@ attack()
     ),
     Probe(
         26,
+        "a box out of memory does not hang",
+        "holds('oom_kill_disable 1' not in cgroup('memory/memory.oom_control', 'memory.events'))",
+        "holds",
+        "the kernel kills",
+        needs="/sys/fs/cgroup/memory",
+    ),
+    Probe(
+        26,
         "the box goes before the host",
         "holds(int(open('/proc/1/oom_score_adj').read()) >= 500)",
         "holds",
@@ -645,6 +656,21 @@ call('mlock', ctypes.byref(ctypes.c_char.from_buffer(page)), 2**20)
 """,
         "ENOMEM EPERM",
         "locked memory",
+    ),
+    Probe(30, "no file claims more than a box holds", "open('sparse', 'wb').truncate(2**40)", "EFBIG", "file sizes"),
+    Probe(
+        31,
+        "queued signals are bounded",
+        """
+def attack():
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGRTMIN])
+    for _ in range(5000):
+        if libc.sigqueue(os.getpid(), signal.SIGRTMIN, None):
+            raise OSError(ctypes.get_errno(), 'no more')
+in_child(attack)
+""",
+        "EAGAIN",
+        "queued signals",
     ),
     Probe(
         31,

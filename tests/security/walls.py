@@ -123,6 +123,11 @@ def _same_user(config: Config) -> None:
         tmpfs[folder] = tmpfs[folder].replace("uid=0", "uid=10000").replace("gid=0", "gid=10000")
 
 
+def _host_name(config: Config) -> None:
+    config.pop("Hostname", None)
+    config["HostConfig"]["UTSMode"] = "host"
+
+
 def _network(name: str) -> Callable[[Config], None]:
     def remove(config: Config) -> None:
         config["NetworkDisabled"] = False
@@ -151,8 +156,11 @@ WALLS: dict[str, Callable[[Config], None]] = {
     "read-only root": _host(ReadonlyRootfs=False),
     "read-only paths": _host(ReadonlyPaths=[]),
     "masked paths": _host(MaskedPaths=[]),
-    "no devices": _host(Devices=[_device("/dev/kmsg"), _device("/dev/loop0")]),
-    "no host directories": _host(Binds=["/:/mnt:ro"]),
+    "no devices": _host(Devices=[_device("/dev/kmsg"), _device("/dev/loop0")], DeviceCgroupRules=["a *:* rwm"]),
+    "no more groups": _host(GroupAdd=["42"]),
+    "no host directories": _host(
+        Binds=["/:/mnt:ro"], Mounts=[{"Type": "bind", "Source": "/", "Target": "/media", "ReadOnly": True}]
+    ),
     "no host environment": _host_environment,
     "/workspace size": _mount_option("/workspace", "size", "size=100g"),
     "/workspace inodes": _mount_option("/workspace", "nr_inodes", "nr_inodes=0"),
@@ -166,7 +174,8 @@ WALLS: dict[str, Callable[[Config], None]] = {
     "no terminals": _no_pts,
     "shared memory": _host(ShmSize=100 * 2**30),
     "memory": _host(Memory=0, MemorySwap=0),
-    "swap": _host(MemorySwap=-1),
+    "swap": _host(MemorySwap=-1, MemorySwappiness=60),
+    "the kernel kills": _host(OomKillDisable=True),
     "first to be killed": _host(OomScoreAdj=0),
     "pids": _host(PidsLimit=0),
     "cpus": _host(NanoCpus=0),
@@ -175,10 +184,12 @@ WALLS: dict[str, Callable[[Config], None]] = {
     "core files": _ulimit("core"),
     "locked memory": _ulimit("memlock"),
     "message queues": _ulimit("msgqueue"),
+    "file sizes": _ulimit("fsize"),
+    "queued signals": _ulimit("sigpending"),
     "ipc namespace": _host(IpcMode="host"),
     "cgroup namespace": _host(CgroupnsMode="host"),
     "pid namespace": _host(PidMode="host"),
-    "uts namespace": _host(UTSMode="host"),
+    "uts namespace": _host_name,
     "no network": _network("bridge"),
     "network namespace": _network("host"),
     "no log": _host(LogConfig={"Type": "json-file", "Config": {}}),
@@ -200,6 +211,25 @@ NOT_WALLS = {
     "AttachStderr": "the pipe",
     "Tty": "the pipe",
     "HostConfig.AutoRemove": "nothing is left of it: test_sandbox.py",
+    "HostConfig.Runtime": "whose kernel it runs on",
+    "HostConfig.UsernsMode": "there is nothing to undo where the engine maps no users",
+    "HostConfig.DeviceRequests": "they take a driver of the engine's, such as nvidia's",
+    "HostConfig.VolumesFrom": "it takes another container that has volumes",
+    **dict.fromkeys(
+        (
+            "HostConfig.PublishAllPorts",
+            "HostConfig.PortBindings",
+            "HostConfig.Dns",
+            "HostConfig.DnsOptions",
+            "HostConfig.DnsSearch",
+            "HostConfig.ExtraHosts",
+            "HostConfig.Links",
+        ),
+        "nothing without a network",
+    ),
+    "HostConfig.Init": "PID 1 reaps: test_stress.py",
+    "HostConfig.Ulimits.rtprio": "engines give none by themselves, and the filter has no sched_setscheduler",
+    "HostConfig.Ulimits.nice": "engines give none by themselves",
     "HostConfig.RestartPolicy": "the engine refuses AutoRemove with any other",
     "HostConfig.Tmpfs./workspace.rw": "what it is for",
     "HostConfig.Tmpfs./workspace.exec": "what it is for",
