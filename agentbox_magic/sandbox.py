@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from agent_executor.wire import Header, ProtocolError
-from agentbox_magic import derived, exchange, hardening, images, readback, reaper
+from agentbox_magic import badge, derived, exchange, hardening, images, readback, reaper
 from agentbox_magic.channel import Channel, ChannelClosedError
 from agentbox_magic.collector import Collector, OnClear, OnResult, OnText
 from agentbox_magic.commands import Commands
@@ -97,6 +97,8 @@ class SandboxInfo:
         started_at: when it was created, in UTC.
         detached: it outlives the process that made it.
         metadata: as given to :meth:`Sandbox.create`.
+        walls: which of its walls the engine says it has, in one line; None where it was not asked, in
+            :meth:`Sandbox.list`. ``%sandbox doctor`` does not take its word but tries them.
     """
 
     sandbox_id: str
@@ -106,6 +108,7 @@ class SandboxInfo:
     started_at: datetime
     detached: bool
     metadata: dict[str, str]
+    walls: str | None = None
 
 
 class Sandbox:
@@ -322,9 +325,10 @@ class Sandbox:
 
     def get_info(self) -> SandboxInfo:
         """The engine's view of it. Raises SandboxClosedError if it has ended."""
+        found = self._engine.inspect(self._container)
         for one in self._engine.containers(f"{hardening.LABEL}=sandbox"):
-            if one["Id"] == self._container:
-                return _info(one)
+            if found is not None and one["Id"] == self._container:
+                return replace(_info(one), walls=badge.told(found, self._engine.traits))
         raise SandboxClosedError("this sandbox has ended; create another")
 
     def get_metrics(self) -> Metrics:

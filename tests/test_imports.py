@@ -57,9 +57,9 @@ def test_every_exported_name_exists() -> None:
 
 ROWS = [
     {"limits", "packages", "errors", "text", "resources", "owner"},
-    {"endpoint", "engine", "hardening", "images", "wheels", "derived", "traits", "readback", "ssh"},
+    {"endpoint", "engine", "hardening", "images", "wheels", "derived", "traits", "readback", "badge", "ssh"},
     {"channel", "collector", "execution", "values"},
-    {"link", "exchange", "receiver", "commands", "files", "reaper", "sandbox", "async_sandbox"},
+    {"link", "exchange", "receiver", "commands", "files", "reaper", "sandbox", "async_sandbox", "doctor"},
     {"display"},
     {"magics"},
     {"__init__"},

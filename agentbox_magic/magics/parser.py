@@ -58,6 +58,7 @@ class CellOptions:
         outputs: what comes back: the name in the notebook to the name in the box.
         max_transfer: bytes that go in at most, and that come back.
         background: the name of the variable for the job; empty for none, None if the cell is waited for.
+        badge: tell the walls of the box under its result.
         quiet: nothing under the cell but what its code shows.
         given: the names of the options that the line has, such as ``"mem"``.
     """
@@ -73,6 +74,7 @@ class CellOptions:
     outputs: dict[str, str]
     max_transfer: int
     background: str | None
+    badge: bool
     quiet: bool
     given: frozenset[str]
 
@@ -104,6 +106,7 @@ def cell_parser() -> Parser:
     running = parser.add_argument_group("running")
     running.add_argument("--bg", nargs="?", const="", metavar="NAME",
                          help="go on at once; the job is the cell's value, and the variable NAME")  # fmt: skip
+    running.add_argument("--badge", action="store_true", help="show which walls the box has, under its result")
     running.add_argument("-q", "--quiet", action="store_true", help="show only what the code shows")
     running.add_argument("--no-raise-error", action="store_true", help="show an error of the code, but go on (Run All)")
     return parser
@@ -153,6 +156,7 @@ def parse_cell(line: str, defaults: Mapping[str, Any] | None = None) -> CellOpti
         outputs=outputs,
         max_transfer=max_transfer,
         background=options.bg,
+        badge=options.badge,
         quiet=options.quiet,
         given=frozenset(given),
     )

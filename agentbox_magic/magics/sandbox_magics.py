@@ -105,6 +105,7 @@ class SandboxMagics(Magics):
         quiet = options.quiet or self.quiet or cell.rstrip().endswith(";")
         crossed = []
         with self._box(options) as box:
+            walls = box.get_info().walls if options.badge else None
             if inputs:
                 crossed.append(_crossed("in", options.inputs, box.push(inputs, max_size=options.max_transfer)))
             try:
@@ -128,6 +129,8 @@ class SandboxMagics(Magics):
             if crossed:
                 display(_line(f"sandbox: {'; '.join(crossed)}"), raw=True)
             display(footer(run), raw=True)
+        if walls is not None:
+            display(_line(walls), raw=True)
         if outcome is not None and options.raise_error:
             raise outcome
         if outcome is not None:

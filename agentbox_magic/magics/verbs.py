@@ -138,6 +138,24 @@ def _build(magics: SandboxMagics, options: argparse.Namespace) -> None:
     print(f"image {name} is ready")
 
 
+def _doctor(magics: SandboxMagics, options: argparse.Namespace) -> None:
+    from IPython.display import display
+
+    from agentbox_magic import doctor
+    from agentbox_magic.display import ProgressBar, doctor_table
+    from agentbox_magic.engine import Engine
+
+    with ProgressBar() as progress:
+        report = doctor.run(Engine.connect(), options.argument or "", progress)
+    display(doctor_table(report), raw=True)
+
+
+def _runtimes(magics: SandboxMagics) -> Iterable[str]:
+    from agentbox_magic.engine import Engine
+
+    return Engine.connect().traits.runtimes
+
+
 def _info(magics: SandboxMagics, options: argparse.Namespace) -> None:
     import agentbox_magic
     from agentbox_magic import images
@@ -163,6 +181,7 @@ VERBS: dict[str, Verb] = {
     "rm": Verb("remove a box, whoever it belongs to", _rm, "ID", True, _ids),
     "prune": Verb("remove what a crash of the engine left of ours", _prune),
     "build": Verb("build the image boxes are made of, if the engine lacks it", _build),
+    "doctor": Verb("attack a box, and tell which walls hold", _doctor, "RUNTIME", False, _runtimes),
     "info": Verb("versions, the image, the defaults", _info),
     "help": Verb("this list", _help),
 }
