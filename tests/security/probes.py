@@ -519,7 +519,7 @@ done = threading.Event()
 def attack():
     children = []
     try:
-        for _ in range(100):
+        for _ in range(60):
             child = os.fork()
             if child == 0:
                 time.sleep(60)
@@ -641,6 +641,7 @@ finally:
         "holds",
         "message queues",
     ),
+    Probe(31, "nor one by its file system", "open('/dev/mqueue/x', 'w')", "EMFILE ENOENT EACCES", "message queues"),
     Probe(31, "no message queue of System V", "call('msgget', 0, 0o1600)", "EPERM ENOSYS", "seccomp"),
     Probe(31, "no shared memory of System V", "call('shmget', 0, 4096, 0o1600)", "EPERM ENOSYS", "seccomp"),
     Probe(31, "no semaphores of System V", "call('semget', 0, 1, 0o1600)", "EPERM ENOSYS", "seccomp"),
