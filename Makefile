@@ -1,5 +1,5 @@
 # Every target does its own set-up (.ci/setup): .venv, a Docker engine that answers, the image.
-.PHONY: demo test check fuzz lab bench lock setup clean
+.PHONY: demo test check fuzz lab bench bench-security lock setup clean
 python = .venv/bin/python
 
 demo: setup ## run the quickstart notebook and print its outputs
@@ -26,6 +26,9 @@ lab: setup ## JupyterLab on the notebooks
 
 bench: setup ## time what matters, beside the raw engine in the same run
 	PYTHONPATH=tests $(python) tests/benchmarks/bench.py
+
+bench-security: setup ## what independent checkers find at a box; those that are missing say how to get them
+	PYTHONPATH=tests $(python) tests/benchmarks/checkers.py
 
 lock: setup ## renew the locks: the development environment's and the image's
 	$(python) -m uv pip compile -q --upgrade --universal --python-version 3.10 --generate-hashes --no-header \

@@ -17,12 +17,12 @@ from agentbox_magic.errors import ExecutionError
 from agentbox_magic.limits import Limits
 
 
-def start(walls: tuple[str, ...] = (), *, cpus: float = 1.0, pty: bool = False) -> Sandbox:
+def start(walls: tuple[str, ...] = (), *, cpus: float = 1.0, mem: str = "128m", pids: int = 40) -> Sandbox:
     """A box that lacks these walls. `Sandbox.start` would refuse it."""
     engine = Engine.connect()
     image, command = derived.prepare(engine, None, (), None)
-    limits = Limits.of(mem="128m", cpus=cpus, pids=40, timeout=60)
-    config = hardening.container_config(limits, hardening.Box(image=image, start=command, pty=pty))
+    limits = Limits.of(mem=mem, cpus=cpus, pids=pids, timeout=60)
+    config = hardening.container_config(limits, hardening.Box(image=image, start=command))
     container = engine.create(without(config, walls))
     assert container is not None
     pipe = engine.attach(container)
