@@ -32,16 +32,18 @@ def told(found: Mapping[str, Any], traits: Traits) -> str:
     """
     host = found["HostConfig"]
     options = {option.replace("=", ":").partition(":")[0]: option for option in host.get("SecurityOpt") or []}
-    kind = traits.kind(host.get("Runtime") or "")
+    kind = traits.kind((found.get("OCIRuntime") if traits.podman else host.get("Runtime")) or "")
     walls = {
         "a kernel of its own": kind != "runc",
         "seccomp": "seccomp" in options and not options["seccomp"].endswith("unconfined"),
         "no-new-privs": "no-new-privileges" in options,
-        "caps 0": "ALL" in (host.get("CapDrop") or []) or not found.get("EffectiveCaps", True),
+        "caps 0": "ALL" in (host.get("CapDrop") or []),
         "read-only": bool(host.get("ReadonlyRootfs")),
         "no network": host.get("NetworkMode") == "none",
         "AppArmor": bool(found.get("AppArmorProfile")) and found["AppArmorProfile"] != "unconfined",
         "userns": traits.userns or traits.rootless,
     }
+    if traits.podman:
+        del walls["caps 0"]  # it names those that it dropped, not those that are left
     absent = [name for name, stands in walls.items() if not stands and name != "a kernel of its own"]
     return line([name for name, stands in walls.items() if stands], absent)

@@ -15,10 +15,12 @@ What an engine may lack, such as AppArmor, is told as absent, with what to do, a
 from __future__ import annotations
 
 import contextlib
+import functools
 import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from agentbox_magic import badge, hardening, readback
@@ -120,6 +122,35 @@ class Report:
         return "\n".join([*lines, "", self.badge()])
 
 
+class _Patient:
+    """A box, and the next one where an attack has ended it."""
+
+    def __init__(self, runtime: str, progress: Progress | None) -> None:
+        self._start = functools.partial(Sandbox.start, LIMITS, hardening.Box(runtime=runtime), progress=progress)
+        self._box = self._start()
+        self.containers = [self._box.sandbox_id]
+
+    def box(self) -> Sandbox:
+        """One that lives."""
+        if not self._box.is_running():
+            self._box = self._start()
+            self.containers.append(self._box.sandbox_id)
+        return self._box
+
+    def suffer(self, code: str) -> str:
+        """Run an attack; what it said, or how it ended."""
+        run = self.box().run_code(code)
+        return clean(run.stdout.strip()[:80], colour=False) or run.status
+
+    def __enter__(self) -> _Patient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._box.kill()
+
+
 def run(engine: Engine, runtime: str = "", progress: Progress | None = None) -> Report:
     """Start a box, attack it, and tell.
 
@@ -133,11 +164,11 @@ def run(engine: Engine, runtime: str = "", progress: Progress | None = None) -> 
     """
     traits = engine.traits
     try:
-        with Sandbox.start(LIMITS, hardening.Box(runtime=runtime), progress=progress) as box:
-            checks = [*_inside(box, traits.kind(runtime)), *_outside(engine, box, traits)]
-            container = box.sandbox_id
-        gone = engine.inspect(container) is None
-        checks.append(Check("nothing is left of a box", gone, "ended it and looked for its container", _REPORT))
+        with _Patient(runtime, progress) as patient:
+            kind = traits.kind(runtime)
+            checks = [*_inside(patient, kind), *_outside(engine, patient.box(), kind)]
+        gone = all(engine.inspect(container) is None for container in patient.containers)
+        checks.append(Check("nothing is left of a box", gone, "ended it and asked the engine", _REPORT))
     except PolicyError as error:
         checks = [Check("a box starts with its walls", False, clean(str(error), colour=False), _RUNTIME)]
     checks += _of_the_engine(traits, runtime)
@@ -195,6 +226,7 @@ def end(code):
 _SAID = {
     "Holds": "as promised",
     "done": "it worked",
+    "lost": "the box ended",
     "Slow": "this machine is too busy to tell",
 }
 
@@ -219,8 +251,8 @@ _ATTACKS = (
     _Attack("the root is read-only", "wrote to /var/tmp", "open('/var/tmp/agentbox', 'w')", "EROFS", _RUNTIME,
             "read-only"),
     _Attack("no network", "looked for a route to 1.1.1.1",
-            "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('1.1.1.1', 53))", "ENETUNREACH", _RUNTIME,
-            "no network"),
+            "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('1.1.1.1', 53))", "ENETUNREACH EHOSTUNREACH",
+            _RUNTIME, "no network"),
     _Attack("loopback only", "listed its interfaces",
             "names = {name for _, name in socket.if_nameindex()} - {'lo'}\nif names: raise Open(' '.join(names))\n"
             "raise Holds", "Holds", _RUNTIME),
@@ -240,7 +272,7 @@ if names: raise Open(' '.join(names))
 raise Holds
 """, "Holds", own_kernel=True),
     _Attack("no sockets to the hypervisor", "made an AF_VSOCK socket", "socket.socket(40)", "EPERM EAFNOSUPPORT"),
-    _Attack("no terminals of the host", "opened one", "os.openpty()", "ENOENT"),
+    _Attack("no terminals of the host", "opened one", "os.openpty()", "ENOENT EROFS"),
     _Attack("PID 1 is closed", "opened its memory", "open('/proc/1/mem', 'r+b')", "EACCES"),
     _Attack("what tells of the host is masked", f"read {len(hardening.MASKED_PATHS)} paths", f"""
 def seen(path):
@@ -253,7 +285,8 @@ raise Holds
     _Attack("no file system of the host", "read /proc/self/mountinfo", """
 kinds = 'proc sysfs tmpfs cgroup cgroup2 mqueue devpts overlay devtmpfs 9p rootfs fuse.fuse-overlayfs'.split()
 lines = [line.split() for line in read('/proc/self/mountinfo').splitlines()]
-names = {line[4] for line in lines if line[line.index('-') + 1] not in kinds}
+made = '/userdata/'  # Podman's directory for what it writes for one container
+names = {line[4] for line in lines if line[line.index('-') + 1] not in kinds and made not in line[3]}
 names -= {'/etc/hosts', '/etc/hostname', '/etc/resolv.conf', '/run/.containerenv', '/dev/init'}
 if names or 'docker.sock' in read('/proc/self/mountinfo'): raise Open(' '.join(names) or 'docker.sock')
 raise Holds
@@ -293,26 +326,32 @@ if time.process_time() - had < {LIMITS.cpus * 1.2} * (time.monotonic() - began):
 )  # fmt: skip
 
 
-def _inside(box: Sandbox, kind: str) -> Iterator[Check]:
+def _inside(patient: _Patient, kind: str) -> Iterator[Check]:
     for attack in _ATTACKS:
-        run = box.run_code(f"{_PRELUDE}print(end({attack.code!r}))")
-        word = clean(run.stdout.strip()[:80], colour=False) or run.status
+        word = patient.suffer(f"{_PRELUDE}print(end({attack.code!r}))")
+        how, advice = f"{attack.how}: {_SAID.get(word, word)}", attack.advice
         holds: bool | None = word in attack.denied.split()
-        if word == "Slow" or (attack.own_kernel and kind != "runc"):
+        if kind != "runc" and word == "lost":
+            holds = True  # the limits are those of all of such a box, its kernel included
+        elif kind != "runc" and attack.own_kernel:
+            holds, how, advice = None, f"{attack.how}: its own kernel answers", ""
+        elif word == "Slow":
             holds = None
-        yield Check(attack.name, holds, f"{attack.how}: {_SAID.get(word, word)}", attack.advice, True, attack.short)
-    hungry = box.run_code(f"x = bytearray({LIMITS.mem * 2}); x[::4096] = x[1::4096]").status
-    how = f"took {format_size(LIMITS.mem * 2)} of {format_size(LIMITS.mem)}: {hungry}"
-    yield Check("memory is bounded", hungry == "oom", how, "the engine's kernel has no memory controller, or the "
-                "runtime ignores it")  # fmt: skip
-    back = box.run_code("1 + 1").text == "2"
-    yield Check("a box outlives its code", back, "ran 1 + 1 after that", _REPORT)
+        yield Check(attack.name, holds, how, advice, True, attack.short)
+    box = patient.box()
+    hungry = patient.suffer(f"x = bytearray({LIMITS.mem * 2}); x[::4096] = x[1::4096]; print('done')")
+    how = f"took {format_size(LIMITS.mem * 2)} of {format_size(LIMITS.mem)}: {_SAID.get(hungry, hungry)}"
+    advice = "the engine's kernel has no memory controller, or the runtime ignores it"
+    yield Check("memory is bounded", hungry in ("oom", "lost"), how, advice)
+    if kind == "runc":  # a kernel of its own ends with its memory
+        yield Check("a box outlives its code", box.is_running(), "looked after that", _REPORT)
 
 
 # -- from outside -----------------------------------------------------------------------------------------------------
 
 
-def _outside(engine: Engine, box: Sandbox, traits: Traits) -> Iterator[Check]:
+def _outside(engine: Engine, box: Sandbox, kind: str) -> Iterator[Check]:
+    traits = engine.traits
     found = engine.inspect(box.sandbox_id)
     if found is None:
         yield Check("the engine knows the box", False, "asked the engine", _REPORT)
@@ -320,8 +359,7 @@ def _outside(engine: Engine, box: Sandbox, traits: Traits) -> Iterator[Check]:
     log = found.get("LogPath") or ""
     yield Check("no log on the host's disk", not log, f"asked the engine: {log or 'none'}", _REPORT)
     process = Path("/proc", str(found["State"]["Pid"]))
-    runc = traits.kind(found["HostConfig"].get("Runtime") or "") == "runc"
-    seen = readback.status(process) if traits.local and runc else {}
+    seen = readback.status(process) if traits.local and kind == "runc" else {}
     if seen:
         wanted = {"CapEff": 0, "CapPrm": 0, "CapBnd": 0, "NoNewPrivs": 1, "Seccomp": 2}
         differ = [

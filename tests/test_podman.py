@@ -13,7 +13,7 @@ import pytest
 from own_engine import answers, load_image, short_folder
 from waiting import seconds_until
 
-from agentbox_magic import PolicyError, Sandbox
+from agentbox_magic import PolicyError, Sandbox, doctor
 from agentbox_magic.engine import Engine
 
 TESTS = Path(__file__).parent
@@ -106,3 +106,11 @@ def test_a_runtime_that_podman_does_not_take_is_noticed() -> None:
     """Its service has one runtime, whatever a container asks for."""
     with pytest.raises(PolicyError, match=r"the engine has another Runtime"):
         Sandbox.create(runtime="crun")
+
+
+def test_the_doctor_finds_all_walls() -> None:
+    report = doctor.run(Engine.connect())
+    assert report.ok, str(report)
+    assert report.engine.startswith("Podman")
+    with Sandbox.create() as box:
+        assert box.get_info().walls == report.badge().replace("caps 0, ", "")

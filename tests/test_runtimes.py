@@ -12,7 +12,7 @@ from kernel import Kernel
 from own_engine import NEEDED, OwnEngine, own_engine
 from waiting import seconds_until
 
-from agentbox_magic import PolicyError, Sandbox, SandboxError
+from agentbox_magic import PolicyError, Sandbox, SandboxError, doctor
 from agentbox_magic.engine import Engine
 from agentbox_magic.hardening import LABEL
 
@@ -88,6 +88,16 @@ def test_a_limit_that_is_accepted_and_not_enforced_is_noticed() -> None:
     with pytest.raises(PolicyError, match=r"a wall is missing: the memory limit, .*without --ignore-cgroups"):
         Sandbox.create(runtime="unlimited")
     seconds_until(lambda: boxes() <= before, within=10)
+
+
+def test_the_doctor_tells_what_a_runtime_adds() -> None:
+    report = doctor.run(Engine.connect(), "runsc")
+    assert report.ok, str(report)
+    told = {check.name: check for check in report.checks}
+    assert told["a kernel of its own"].holds
+    assert told["seccomp filter"].holds is None  # its kernel is its own, and so is what it says
+    assert "a kernel of its own" in report.runtimes["runsc"]
+    assert not doctor.run(Engine.connect(), "unlimited").ok
 
 
 def test_a_runtime_that_is_not_there(engine: OwnEngine) -> None:
