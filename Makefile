@@ -1,5 +1,5 @@
 # Every target does its own set-up (.ci/setup): .venv, a Docker engine that answers, the image.
-.PHONY: demo test check fuzz lab bench bench-security lock setup clean
+.PHONY: demo test check fuzz lab screenshots bench bench-security lock setup clean
 python = .venv/bin/python
 
 demo: setup ## run the quickstart notebook and print its outputs
@@ -23,6 +23,9 @@ fuzz: setup ## feed the host's reader hostile streams for SECONDS (600); what it
 
 lab: setup ## JupyterLab on the notebooks
 	$(python) -m jupyterlab notebooks
+
+screenshots: setup ## take the pictures in notebooks/images anew; SCENES="cell oom" for some of them
+	PYTHONPATH=tests $(python) tests/browser/screenshots.py $(SCENES)
 
 bench: setup ## time what matters, beside the raw engine in the same run
 	PYTHONPATH=tests $(python) tests/benchmarks/bench.py

@@ -17,7 +17,7 @@ from agentbox_magic.errors import (
     SandboxError,
     TimeLimitError,
 )
-from agentbox_magic.execution import STATUSES, Execution, Result, Usage
+from agentbox_magic.execution import MAX_HISTORY, STATUSES, Execution, Result, Sample, Usage
 from agentbox_magic.limits import Limits, format_size
 from agentbox_magic.text import clean, clean_traceback
 
@@ -52,6 +52,21 @@ def _seconds(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 2**63:
         return None
     return float(value)
+
+
+def _history(value: object) -> tuple[Sample, ...]:
+    """Checked: numbers in range, times in order."""
+    if not isinstance(value, list) or len(value) > MAX_HISTORY:
+        raise ProtocolError("a history is not a list of samples")
+    samples: list[Sample] = []
+    for point in value:
+        if not (isinstance(point, list) and len(point) == 3):
+            raise ProtocolError("a sample is not [seconds, memory, CPU seconds]")
+        seconds, memory, cpu = _seconds(point[0]), _count(point[1]), _seconds(point[2])
+        if seconds is None or memory is None or cpu is None or (samples and seconds < samples[-1].seconds):
+            raise ProtocolError("a sample is out of range")
+        samples.append(Sample(seconds, memory, cpu))
+    return tuple(samples)
 
 
 def signal_name(number: int) -> str:
@@ -218,7 +233,7 @@ class Collector:
             raise ProtocolError("an error report is not one") from None
         self._remote = ExecutionError(
             clean(_text(name, 200), colour=False),
-            clean(_text(value, MAX_TEXT), colour=False),
+            clean_traceback(_text(value, MAX_TEXT), colour=False),
             clean_traceback(_text(trace, MAX_TEXT)),
         )
 
@@ -242,6 +257,7 @@ class Collector:
             cpu_seconds=_seconds(usage.get("cpu_seconds")),
             pids_peak=_count(usage.get("pids_peak")),
             oom_kills=_count(usage.get("oom_kills")) or 0,
+            history=_history(usage.get("history", [])),
         )
         self.end(self._explain(header))
 

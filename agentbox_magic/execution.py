@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from agentbox_magic.errors import ExecutionError, SandboxError
 
@@ -14,6 +14,8 @@ STATUSES: tuple[Status, ...] = ("ok", "error", "timeout", "oom", "interrupted", 
 """How a run ends: it finished; it raised or ended its process; its deadline, the memory limit, the user, or a signal
 ended it; or the engine or the pipe went away and the outcome is unknown."""
 
+MAX_HISTORY = 121
+"""Samples of a run that are kept: the box's 120, and the last one."""
 
 _KNOWN = {
     "text/plain", "text/html", "text/markdown", "text/latex", "image/svg+xml", "image/png", "image/jpeg",
@@ -115,6 +117,20 @@ class Logs:
     stderr: list[str] = field(default_factory=list)
 
 
+class Sample(NamedTuple):
+    """What a run was using at one moment.
+
+    Attributes:
+        seconds: since its start.
+        memory: bytes in use.
+        cpu_seconds: CPU time since its start.
+    """
+
+    seconds: float
+    memory: int
+    cpu_seconds: float
+
+
 @dataclass(frozen=True)
 class Usage:
     """What the run used, counted by the kernel for the whole box; None where the kernel does not count it.
@@ -125,6 +141,7 @@ class Usage:
         cpu_seconds: CPU time of all processes.
         pids_peak: processes and threads, the box's own included; sampled every 0.1 s.
         oom_kills: processes the kernel killed for memory.
+        history: samples in order of time, at most :data:`MAX_HISTORY`, spread evenly.
     """
 
     memory_peak: int | None = None
@@ -132,6 +149,7 @@ class Usage:
     cpu_seconds: float | None = None
     pids_peak: int | None = None
     oom_kills: int = 0
+    history: tuple[Sample, ...] = ()
 
 
 @dataclass

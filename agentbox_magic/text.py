@@ -39,16 +39,26 @@ def clean(text: str, *, colour: bool = True) -> str:
     text = _ESCAPE.sub(_keep_colour if colour else "", text)
     text = _CONTROLS.sub("", text)
     text = _SURROGATES.sub("\ufffd", text)
-    return _BIDI.sub(lambda match: f"<U+{ord(match[0]):04X}>", text)
+    return show_bidi(text)
 
 
-def clean_traceback(text: str) -> str:
+def show_bidi(text: str, *, html: bool = False) -> str:
+    """Characters that change the direction of text, shown by their code; with ``html``, of HTML.
+
+    >>> show_bidi("user\\u202etxt.exe"), show_bidi("user\\u202etxt.exe", html=True)
+    ('user<U+202E>txt.exe', 'user&lt;U+202E&gt;txt.exe')
+    """
+    before, after = ("&lt;", "&gt;") if html else ("<", ">")
+    return _BIDI.sub(lambda match: f"{before}U+{ord(match[0]):04X}{after}", text)
+
+
+def clean_traceback(text: str, *, colour: bool = True) -> str:
     """:func:`clean`, and no anchor elements: some front ends make links of those even in plain tracebacks.
 
     >>> clean_traceback('see <a href="https://example.org">this</a>')
     'see <\\u2060a href="https://example.org">this<\\u2060/a>'
     """
-    return re.sub(r"<(?=\s*(?:/\s*)?a\b)", "<\u2060", clean(text), flags=re.IGNORECASE)
+    return re.sub(r"<(?=\s*(?:/\s*)?a\b)", "<\u2060", clean(text, colour=colour), flags=re.IGNORECASE)
 
 
 class Cleaner:

@@ -10,6 +10,8 @@ from typing import Any
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
+from agentbox_magic.display.block import block
+
 
 class ProgressBar:
     """Call it with a text and a part from 0 to 1. It appears with the first call and stays as one line.
@@ -42,7 +44,7 @@ class ProgressBar:
         bar = f'<progress max="1" value="{part:.3f}" style="width:16em">{part:.0%}</progress>'
         return {
             "text/plain": f"{part:.0%} {text}",
-            "text/html": f'<div class="agentbox-progress">{bar} {part:.0%} {escape(text)}</div>',
+            "text/html": block("progress", f"{bar} {part:.0%} {escape(text)}"),
         }
 
     def __enter__(self) -> ProgressBar:

@@ -70,6 +70,7 @@ class CellOptions:
     session: str | None
     language: str | None
     raise_error: bool
+    allow_scripts: bool
     inputs: dict[str, str]
     outputs: dict[str, str]
     max_transfer: int
@@ -106,6 +107,8 @@ def cell_parser() -> Parser:
     running = parser.add_argument_group("running")
     running.add_argument("--bg", nargs="?", const="", metavar="NAME",
                          help="go on at once; the job is the cell's value, and the variable NAME")  # fmt: skip
+    running.add_argument("--allow-scripts", action="store_true",
+                         help="scripts of figures run, in a frame that can send what it shows to anyone")  # fmt: skip
     running.add_argument("--badge", action="store_true", help="show which walls the box has, under its result")
     running.add_argument("-q", "--quiet", action="store_true", help="show only what the code shows")
     running.add_argument("--no-raise-error", action="store_true", help="show an error of the code, but go on (Run All)")
@@ -152,6 +155,7 @@ def parse_cell(line: str, defaults: Mapping[str, Any] | None = None) -> CellOpti
         session=options.session,
         language=options.language,
         raise_error=not options.no_raise_error,
+        allow_scripts=options.allow_scripts,
         inputs=inputs,
         outputs=outputs,
         max_transfer=max_transfer,

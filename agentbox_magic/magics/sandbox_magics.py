@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -16,7 +17,7 @@ from agentbox_magic.errors import SandboxError
 from agentbox_magic.execution import Execution, Result
 from agentbox_magic.limits import Limits, format_size, parse_size
 from agentbox_magic.magics import completion, parser, verbs
-from agentbox_magic.text import Cleaner, clean
+from agentbox_magic.text import clean
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -105,6 +106,9 @@ class SandboxMagics(Magics):
         quiet = options.quiet or self.quiet or cell.rstrip().endswith(";")
         crossed = []
         with self._box(options) as box:
+            limits = replace(box.limits, timeout=options.limits.timeout)
+            # A session's cells need not name its image again.
+            image = (self.sessions[options.session][1] if options.session else options).image or ""
             walls = box.get_info().walls if options.badge else None
             if inputs:
                 crossed.append(_crossed("in", options.inputs, box.push(inputs, max_size=options.max_transfer)))
@@ -112,7 +116,7 @@ class SandboxMagics(Magics):
                 run = self._run(box, cell, options, quiet)
             except ExecutionInterrupted as stop:
                 if not quiet:
-                    display(footer(stop.execution), raw=True)
+                    display(footer(stop.execution, limits, image), raw=True)
                 raise
             except ValueError as error:  # a language that the image lacks
                 raise UsageError(f"%%sandbox: {error}") from None
@@ -128,7 +132,7 @@ class SandboxMagics(Magics):
         if not quiet:
             if crossed:
                 display(_line(f"sandbox: {'; '.join(crossed)}"), raw=True)
-            display(footer(run), raw=True)
+            display(footer(run, limits, image), raw=True)
         if walls is not None:
             display(_line(walls), raw=True)
         if outcome is not None and options.raise_error:
@@ -180,16 +184,16 @@ class SandboxMagics(Magics):
             return Sandbox.start(options.limits, box, options.packages, progress)
 
     def _run(self, box: Sandbox, cell: str, options: parser.CellOptions, quiet: bool) -> Execution:
-        from agentbox_magic.display import safe_bundle
+        from agentbox_magic.display import FoldedStream, safe_bundle
         from agentbox_magic.display.monitor import Monitor
 
-        out, err = Cleaner(), Cleaner()
+        out, err = FoldedStream(), FoldedStream()
         handles: dict[str, DisplayHandle] = {}
         monitor = Monitor(box, options.limits.timeout)
         log: list[str] = []
 
         def show(result: Result) -> None:
-            name, bundle = result.display_id, safe_bundle(result)
+            name, bundle = result.display_id, safe_bundle(result, allow_scripts=options.allow_scripts)
             if name is None:
                 display(bundle, raw=True)
             elif name in handles:
@@ -197,10 +201,10 @@ class SandboxMagics(Magics):
             else:  # under an id of our own: those of the page are not the box's to name
                 handles[name] = display(bundle, raw=True, display_id=True)
 
-        def write(stream: Any, cleaner: Cleaner, text: str) -> None:
+        def write(stream: Any, folded: FoldedStream, text: str) -> None:
             monitor.count(text)
             log.append(text)
-            stream.write(cleaner.feed(text))
+            stream.write(folded.feed(text))
 
         try:
             return box.run_code(
@@ -215,6 +219,8 @@ class SandboxMagics(Magics):
             )
         finally:
             monitor.close()
+            sys.stdout.write(out.finish())
+            sys.stderr.write(err.finish())
             if options.session is not None:
                 self.logs[options.session] = clean("".join(log))[-MAX_LOG:]
 

@@ -11,6 +11,8 @@ from agent_executor.wire import MAX_PAYLOAD, Header
 SAMPLE_SECONDS = 0.1
 MAX_RESULTS_BYTES = 64 * 1024 * 1024
 """Displays and results of one execution, all together; what is beyond is dropped and counted."""
+MAX_HISTORY = 120
+"""Points of a run's history."""
 MAX_RESULTS = 1000
 OVERHEAD = 256
 """Bytes that a display counts beside its content: so there is an end to updates too, which take no place."""
@@ -49,6 +51,39 @@ class OutputCap:
         dropped, tail = self._dropped, bytes(self._tail)
         self._dropped, self._tail = 0, bytearray()
         return dropped, tail
+
+
+class History:
+    """Points in time, at most :data:`MAX_HISTORY`, evenly spread over the run however long it is.
+
+    >>> history = History()
+    >>> for second in range(1000):
+    ...     history.add([second])
+    >>> points = history.points()
+    >>> len(points) <= MAX_HISTORY, points[:3], points[-1]
+    (True, [[0], [16], [32]], [999])
+    """
+
+    def __init__(self) -> None:
+        self._points: list[list[Any]] = []
+        self._last: list[Any] = []
+        self._taken = 0
+        self._step = 1
+
+    def add(self, point: list[Any]) -> None:
+        """Take a point; in a long run, only every so many."""
+        self._last = point
+        if self._taken % self._step == 0:
+            if len(self._points) == MAX_HISTORY:  # half the resolution from here on
+                del self._points[1::2]
+                self._step *= 2
+            if self._taken % self._step == 0:
+                self._points.append(point)
+        self._taken += 1
+
+    def points(self) -> list[list[Any]]:
+        """All that were kept, and the last one."""
+        return self._points if self._points[-1] is self._last else [*self._points, self._last]
 
 
 class Run:
@@ -93,17 +128,24 @@ class Run:
         self.oom_kills = self._cgroup.oom_kills()
         self.sampled_memory = 0
         self.sampled_pids = 0
+        self.history = History()
         self.sample()
 
     def sample(self) -> None:
         """Look at what only ever shows its present value."""
-        self.next_sample = time.monotonic() + SAMPLE_SECONDS
-        self.sampled_memory = max(self.sampled_memory, self._cgroup.memory() or 0)
+        now = time.monotonic()
+        self.next_sample = now + SAMPLE_SECONDS
+        memory, cpu = self._cgroup.memory() or 0, self._cgroup.cpu_seconds()
+        self.sampled_memory = max(self.sampled_memory, memory)
         self.sampled_pids = max(self.sampled_pids, self._cgroup.pids() or 0)
+        used = 0.0 if cpu is None or self.cpu is None else cpu - self.cpu
+        self.history.add([round(now - self.started, 3), memory, round(used, 3)])
 
     def usage(self) -> dict[str, Any]:
-        """Memory in bytes, times in seconds. The kernel's peak counts from the start of the box: it is this run's own
-        peak where it rose during the run, and the highest sample is the best there is where it did not."""
+        """Memory in bytes, times in seconds; the history is of time, memory in use and CPU time.
+
+        The kernel's peak counts from the start of the box: it is this run's own peak where it rose during the run, and
+        the highest sample is the best there is where it did not."""
         self.sample()
         peak, cpu = self._cgroup.memory_peak(), self._cgroup.cpu_seconds()
         rose = peak is not None and (self.peak is None or peak > self.peak)
@@ -113,6 +155,7 @@ class Run:
             "pids_peak": self.sampled_pids,
             "oom_kills": self._cgroup.oom_kills() - self.oom_kills,
             "duration": time.monotonic() - self.started,
+            "history": self.history.points(),
         }
 
     def next_event(self) -> float:

@@ -105,7 +105,7 @@ def collect(call: Call, reading: Reading) -> None:
     if not over:
         collector.end(None)
     reading.execution = collector.execution
-    footer(collector.execution)
+    footer(collector.execution, Limits())
     repr(collector.execution)
 
 

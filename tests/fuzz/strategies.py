@@ -88,7 +88,8 @@ def forged_headers(draw: st.DrawFn) -> Header:
         | values,
         "status": st.sampled_from(STATUSES) | values,
         "usage": st.dictionaries(
-            st.sampled_from(["duration", "memory_peak", "cpu_seconds", "pids_peak", "oom_kills"]), numbers | values
+            st.sampled_from(["duration", "memory_peak", "cpu_seconds", "pids_peak", "oom_kills", "history"]),
+            numbers | values | st.lists(st.tuples(numbers, numbers, numbers).map(list)),
         )
         | values,
         "execution_count": numbers | values,
