@@ -222,7 +222,8 @@ def test_verbs(kernel: Kernel, boxes: Callable[[], set[str]]) -> None:
     assert kernel.run("%sandbox logs verbs").text("stdout") == "out\nerr\n"
     assert kernel.run("%sandbox logs").text("stdout") == "out\nerr\n"
     assert "there is no session verb, did you mean verbs?" in kernel.run("%sandbox logs verb").text("stderr")
-    assert "agentbox-magic " in kernel.run("%sandbox info").text("stdout")
+    info = [line.split()[0] for line in kernel.run("%sandbox info").text("stdout").splitlines()]
+    assert info == ["agentbox-magic", "engine", "runtimes", "image", "defaults"]
     assert "%sandbox stop NAME" in kernel.run("%sandbox help").text("stdout")
     assert "is no box; %sandbox ps lists their ids" in kernel.run("%sandbox rm nothing").text("stderr")
     assert kernel.run(f"%sandbox rm {identity}").text("stdout") == f"removed {identity}\n"
@@ -267,6 +268,7 @@ def test_completion(kernel: Kernel) -> None:
     assert complete(kernel, "%%sandbox -i a there=pri") == ["%%sandbox -i a there=prices"]
     assert complete(kernel, "%%sandbox -s comp") == ["%%sandbox -s complete"]
     assert complete(kernel, "%%sandbox -l ") == ["%%sandbox -l bash", "%%sandbox -l python"]
+    assert "%%sandbox --runtime runc" in complete(kernel, "%%sandbox --runtime ")
     images = complete(kernel, "%%sandbox --image agentbox-magic:")
     assert images
     assert all(image.startswith("%%sandbox --image agentbox-magic:py") for image in images)

@@ -10,7 +10,7 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, context_
 
 from agentbox_magic.errors import SandboxError
 from agentbox_magic.magics.parser import cell_parser
-from agentbox_magic.magics.verbs import VERBS
+from agentbox_magic.magics.verbs import VERBS, runtimes
 
 if TYPE_CHECKING:
     from agentbox_magic.magics.sandbox_magics import SandboxMagics
@@ -33,6 +33,7 @@ def _variables(magics: SandboxMagics) -> Iterable[str]:
 
 VALUES: dict[str, Callable[[SandboxMagics], Iterable[str]]] = {
     "image": _images,
+    "runtime": runtimes,
     "session": lambda magics: magics.sessions,
     "input": _variables,
     "language": lambda magics: ("python", "bash"),

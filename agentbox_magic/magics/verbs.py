@@ -150,7 +150,8 @@ def _doctor(magics: SandboxMagics, options: argparse.Namespace) -> None:
     display(doctor_table(report), raw=True)
 
 
-def _runtimes(magics: SandboxMagics) -> Iterable[str]:
+def runtimes(magics: SandboxMagics) -> Iterable[str]:
+    """The names of the engine's runtimes."""
     from agentbox_magic.engine import Engine
 
     return Engine.connect().traits.runtimes
@@ -164,7 +165,11 @@ def _info(magics: SandboxMagics, options: argparse.Namespace) -> None:
     engine = Engine.connect()
     image = images.default_image()
     print(f"agentbox-magic   {agentbox_magic.__version__}")
-    print(f"engine           Docker {engine.traits.version}, {engine.traits.architecture}")
+    traits = engine.traits
+    name = "Podman" if traits.podman else "Docker"
+    mode = "rootless, " if traits.rootless else ""
+    print(f"engine           {name} {traits.version}, {traits.architecture}, {mode}cgroup v{traits.cgroup}")
+    print(f"runtimes         {', '.join(sorted(traits.runtimes))} (default {traits.runtime})")
     print(f"image            {image}{'' if engine.image(image) else ' (not built yet: %sandbox build)'}")
     print(f"defaults         {', '.join(f'{name} {value}' for name, value in magics.defaults().items() if value)}")
 
@@ -181,7 +186,7 @@ VERBS: dict[str, Verb] = {
     "rm": Verb("remove a box, whoever it belongs to", _rm, "ID", True, _ids),
     "prune": Verb("remove what a crash of the engine left of ours", _prune),
     "build": Verb("build the image boxes are made of, if the engine lacks it", _build),
-    "doctor": Verb("attack a box, and tell which walls hold", _doctor, "RUNTIME", False, _runtimes),
+    "doctor": Verb("attack a box, and tell which walls hold", _doctor, "RUNTIME", False, runtimes),
     "info": Verb("versions, the image, the defaults", _info),
     "help": Verb("this list", _help),
 }
