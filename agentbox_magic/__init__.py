@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from agentbox_magic.errors import (
+    BatchInterrupted,
     EngineUnavailableError,
     ExecutionError,
     ExecutionInterrupted,
@@ -38,20 +39,28 @@ from agentbox_magic.limits import Limits
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from agentbox_magic.agents import Agent, agent
     from agentbox_magic.async_sandbox import AsyncSandbox
+    from agentbox_magic.batch import Batch
     from agentbox_magic.commands import CommandExitException
+    from agentbox_magic.jobs import Job
     from agentbox_magic.sandbox import Sandbox
+    from agentbox_magic.tools import ToolCall, tool
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Agent",
     "AsyncSandbox",
+    "Batch",
+    "BatchInterrupted",
     "CommandExitException",
     "EngineUnavailableError",
     "Execution",
     "ExecutionError",
     "ExecutionInterrupted",
     "ImageError",
+    "Job",
     "LimitError",
     "Limits",
     "Logs",
@@ -65,17 +74,26 @@ __all__ = [
     "SandboxClosedError",
     "SandboxError",
     "TimeLimitError",
+    "ToolCall",
     "TransferError",
     "Usage",
     "__version__",
+    "agent",
     "load_ipython_extension",
+    "tool",
     "unload_ipython_extension",
 ]
 
 _LAZY = {  # these load docker
+    "Agent": "agentbox_magic.agents",
     "AsyncSandbox": "agentbox_magic.async_sandbox",
+    "Batch": "agentbox_magic.batch",
     "CommandExitException": "agentbox_magic.commands",
+    "Job": "agentbox_magic.jobs",
     "Sandbox": "agentbox_magic.sandbox",
+    "ToolCall": "agentbox_magic.tools",
+    "agent": "agentbox_magic.agents",
+    "tool": "agentbox_magic.tools",
 }
 
 

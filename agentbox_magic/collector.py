@@ -30,7 +30,7 @@ MAX_OUTPUT = 64 * 2**20
 MAX_PARTS = 20
 MAX_TEXT = 64 * 1024
 MAX_PARSED = 512 * 2**20
-"""Memory, by :func:`_parsed_size`, that the JSON of one run may take; what comes later stays text."""
+"""Memory, by :func:`parsed_size`, that the JSON of one run may take; what comes later stays text."""
 
 OnText = Callable[[str], Any]
 OnResult = Callable[[Result], Any]
@@ -78,7 +78,7 @@ def signal_name(number: int) -> str:
     return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
-def _parsed_size(raw: bytes) -> int:
+def parsed_size(raw: bytes) -> int:
     """About the bytes of memory that JSON takes once parsed, at most: ``[[],[],...`` grows thirtyfold."""
     return len(raw) + 40 * raw.count(b",") + 120 * raw.count(b"[") + 250 * raw.count(b"{")
 
@@ -182,7 +182,7 @@ class Collector:
         name = header.get("display_id")
         if name is not None and not isinstance(name, str):
             raise ProtocolError("a display's id is not text")
-        self._room -= _parsed_size(payload)
+        self._room -= parsed_size(payload)
         data = decode_bundle(header, payload, parse=self._room >= 0)
         result = Result(data, is_main_result=is_main, display_id=name)
         results = self.execution.results

@@ -154,6 +154,7 @@ class Engine:
     def __init__(self, client: docker.APIClient, traits: Traits) -> None:
         self._client = client
         self.traits = traits
+        self._capacity: tuple[int, int] | None = None
 
     @classmethod
     def connect(cls) -> Engine:
@@ -178,6 +179,14 @@ class Engine:
                 engine = cls(client, Traits.of(where.url, version, client.info()))
             cls._shared = os.getpid(), where, engine
             return engine
+
+    def capacity(self) -> tuple[int, int]:
+        """The cores and the bytes of memory of the engine's machine."""
+        if self._capacity is None:
+            with _plain_errors():
+                info = self._client.info()
+            self._capacity = int(info["NCPU"]), int(info["MemTotal"])
+        return self._capacity
 
     # -- containers ---------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@
     ├── OutcomeUnknownError      the engine or the pipe went away in mid-run
     └── PolicyError              a wall that should hold does not
     ExecutionInterrupted         a KeyboardInterrupt: the user stopped the run
+    BatchInterrupted             a KeyboardInterrupt: the user stopped many
 
 A message says what happened, why, and what to do next, in one or two lines. Bad options of a magic raise IPython's own
 ``UsageError`` and bad arguments of a function ``ValueError``.
@@ -26,6 +27,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
+    from agentbox_magic.batch import Batch
     from agentbox_magic.execution import Execution
 
 
@@ -109,3 +113,14 @@ class ExecutionInterrupted(KeyboardInterrupt):  # named like the KeyboardInterru
 
     def _render_traceback_(self) -> list[str]:
         return ["KeyboardInterrupt: the sandboxed code was interrupted"]
+
+
+class BatchInterrupted(KeyboardInterrupt):  # named like the KeyboardInterrupt it is
+    """The user stopped a batch; what was done by then is in :attr:`batch`, and in the agent's ``last_batch``."""
+
+    def __init__(self, batch: Batch[Any]) -> None:
+        super().__init__("interrupted")
+        self.batch = batch
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"KeyboardInterrupt: stopped; the agent's last_batch has what was done\n{self.batch!r}"]

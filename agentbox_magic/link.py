@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from agent_executor.wire import Header, ProtocolError
+from agentbox_magic import cost
 from agentbox_magic.channel import Call, Channel, ChannelClosedError, RefusedError, answer
 from agentbox_magic.collector import Collector
 from agentbox_magic.errors import (
@@ -63,9 +64,9 @@ class Link:
         with self.call(kind, payload, budget=2**22, **fields) as call, self.guard():
             return self.answer(*call.get(patience))
 
-    def info(self) -> dict[str, Any]:
+    def info(self, patience: float = 60.0) -> dict[str, Any]:
         """What the box says of itself: numbers of its use, commands, contexts."""
-        info = self.request("info_request")
+        info = self.request("info_request", patience=patience)
         with self.guard():
             return _checked_info(info)
 
@@ -145,6 +146,7 @@ class Link:
                     raise ExecutionInterrupted(collector.end(None)) from None
                 collector.interrupted = True
                 self.interrupt(call)
+        cost.METER.add(self.limits, collector.execution.duration)
         if collector.interrupted:
             raise ExecutionInterrupted(collector.execution)
         return collector.execution

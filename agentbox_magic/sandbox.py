@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from agent_executor.wire import Header, ProtocolError
-from agentbox_magic import badge, derived, exchange, hardening, images, readback, reaper
+from agentbox_magic import badge, calls, derived, exchange, hardening, images, readback, reaper
 from agentbox_magic.channel import Channel, ChannelClosedError
 from agentbox_magic.collector import Collector, OnClear, OnResult, OnText
 from agentbox_magic.commands import Commands
@@ -331,9 +331,9 @@ class Sandbox:
                 return replace(_info(one), walls=badge.told(found, self._engine.traits))
         raise SandboxClosedError("this sandbox has ended; create another")
 
-    def get_metrics(self) -> Metrics:
-        """What it uses now."""
-        info = self._link.info()
+    def get_metrics(self, patience: float = 60.0) -> Metrics:
+        """What it uses now, if it says so within ``patience`` seconds."""
+        info = self._link.info(patience)
         limits = self.limits
         return Metrics(
             timestamp=datetime.now(timezone.utc),
@@ -412,6 +412,30 @@ class Sandbox:
                 except queue.Empty:
                     on_slow()
             return self._link.follow_to_deadline(call, collector, until)
+
+    def call_pickled(
+        self,
+        packed: bytes,
+        *,
+        envs: dict[str, str],
+        on_stdout: OnText | None = None,
+        on_stderr: OnText | None = None,
+        on_tool: calls.OnTool | None = None,
+    ) -> tuple[Execution, bytearray]:
+        """Call a function that :func:`agentbox_magic.pickling.dumps` has packed, where and as :meth:`run_code` runs a
+        cell; and what it returned, for :func:`agentbox_magic.values.decode`.
+
+        Args:
+            packed: it, its arguments, and what it needs.
+            envs: environment variables of this call.
+            on_stdout: called with text as it is written, in the calling thread. Likewise ``on_stderr``.
+            on_tool: called with each request for a tool; :meth:`answer_tool` answers it.
+        """
+        return calls.call(self._link, packed, envs, on_stdout, on_stderr, on_tool)
+
+    def answer_tool(self, header: Header, payload: bytes) -> None:
+        """Answer a request for a tool; nobody hears it if the call has ended meanwhile."""
+        self._link.send({"type": "tool_reply", **header}, payload)
 
     def _language_context(self, language: str) -> str:
         name = f"language:{language}"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import agentbox_magic
 
-HEAVY = ["docker", "requests", "ipywidgets", "PIL", "nh3", "numpy", "pandas"]
+HEAVY = ["docker", "requests", "ipywidgets", "PIL", "nh3", "numpy", "pandas", "cloudpickle", "jsonschema"]
 
 
 def python(code: str) -> str:
@@ -56,11 +56,12 @@ def test_every_exported_name_exists() -> None:
 
 
 ROWS = [
-    {"limits", "packages", "errors", "text", "resources", "owner"},
+    {"limits", "packages", "errors", "text", "resources", "owner", "cost"},
     {"endpoint", "engine", "hardening", "images", "wheels", "derived", "traits", "readback", "badge", "ssh"},
     {"channel", "collector", "execution", "values"},
-    {"link", "exchange", "receiver", "commands", "files", "reaper", "sandbox", "async_sandbox", "doctor"},
+    {"link", "calls", "exchange", "receiver", "commands", "files", "reaper", "sandbox", "async_sandbox", "doctor"},
     {"display"},
+    {"agents", "batch", "jobs", "tools", "schema", "pickling"},
     {"magics"},
     {"__init__"},
 ]

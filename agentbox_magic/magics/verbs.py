@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from IPython.core.error import UsageError
 
+from agentbox_magic import cost
 from agentbox_magic.limits import format_size
 from agentbox_magic.magics.parser import Parser, did_you_mean
 
@@ -174,6 +175,10 @@ def _info(magics: SandboxMagics, options: argparse.Namespace) -> None:
     print(f"defaults         {', '.join(f'{name} {value}' for name, value in magics.defaults().items() if value)}")
 
 
+def _cost(magics: SandboxMagics, options: argparse.Namespace) -> None:
+    print(cost.METER.report())
+
+
 def _help(magics: SandboxMagics, options: argparse.Namespace) -> None:
     print(usage())
 
@@ -188,6 +193,7 @@ VERBS: dict[str, Verb] = {
     "build": Verb("build the image boxes are made of, if the engine lacks it", _build),
     "doctor": Verb("attack a box, and tell which walls hold", _doctor, "RUNTIME", False, runtimes),
     "info": Verb("versions, the image, the defaults", _info),
+    "cost": Verb("what the runs of this notebook would have cost on E2B", _cost),
     "help": Verb("this list", _help),
 }
 

@@ -18,6 +18,11 @@ if __name__ == "__main__":
         sys.path[0] = os.getcwd()
         sys.path.append(os.path.dirname(here))
 
+    # A host that starts a box says where code starts; plain `docker run -e TASK=...` has nobody on the pipe.
+    if "TASK" in os.environ and "AGENTBOX_CWD" not in os.environ:
+        from agent_executor import standalone
+
+        standalone.main()
     from agent_executor.supervisor import main
 
     main()

@@ -96,6 +96,7 @@ class Shell:
         self.namespace = module.__dict__
         self._count = 0
         self._flags = 0
+        self._after = ""
         self._loop: Any = None
 
     def display(
@@ -107,9 +108,11 @@ class Shell:
             name = display_id if isinstance(display_id, str) else None
             self._send("display_data", data, **({} if name is None else {"display_id": name, "update": bool(update)}))
 
-    def run(self, code: str) -> dict[str, Any]:
-        """Run a cell; errors, results and displays have been sent when this returns."""
+    def run(self, code: str, after: str = "") -> dict[str, Any]:
+        """Run a cell; errors, results and displays have been sent when this returns. A traceback begins after the last
+        frame of the file ``after``."""
         self._count += 1
+        self._after = after
         Stream.last = None
         status = "ok"
         try:
@@ -173,6 +176,9 @@ class Shell:
             value = f"<no text: {type(failure).__name__}>"
         try:
             report = traceback.TracebackException.from_exception(error)
+            files = [frame.filename for frame in report.stack]
+            if self._after in files:
+                del report.stack[: len(files) - files[::-1].index(self._after)]
             _trim(report, set())
             text = "".join(report.format())
         except Exception:  # a hostile or broken exception class; its name is enough

@@ -118,6 +118,7 @@ class Run:
         self.dropping = False
         self.pieces: list[tuple[bool, bytes]] = []
         self.unanswered = 0
+        self.data_bytes = 0
 
     def start(self) -> None:
         """The clock and the counters begin here."""
@@ -170,11 +171,11 @@ class Run:
             self.unanswered -= 1
             return self.unanswered >= 0
         if header["type"] == "data":
-            self.results_bytes += size
-            return self.kind == "pull_request" and self.results_bytes <= self.header["max_size"]
+            self.data_bytes += size
+            return self.kind in ("pull_request", "call_request") and self.data_bytes <= self.header["max_size"]
         if header["type"] == "clear_output":
             self.results = 0
-        if header["type"] in ("error", "clear_output"):
+        if header["type"] in ("error", "clear_output", "tool_request"):  # the host counts the requests
             return True
         if header["type"] == "more":
             self.results_bytes += size

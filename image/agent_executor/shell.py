@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from IPython.core.displayhook import DisplayHook
@@ -60,6 +61,8 @@ class _Interactive(InteractiveShell):
     display_pub_class = Type(_Publisher)
     control: Control
     error_sent = False
+    after = ""
+    """The file after whose last frame a traceback begins."""
 
     def init_io(self) -> None:
         """The streams are ours."""
@@ -98,10 +101,27 @@ class _Interactive(InteractiveShell):
 
     def showtraceback(self, *args: Any, **kwargs: Any) -> None:
         name = sys.exc_info()[0]
+        if self.after and not args:
+            args, kwargs = self._call_only(kwargs)
         try:
             super().showtraceback(*args, **kwargs)
         except Exception as error:  # the exception's own __str__ or __repr__ fails
             self.send_error(name.__name__ if name else "Exception", f"<no text: {type(error).__name__}>", [])
+
+    def _call_only(self, options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What to show of an exception that a call raised: the frames of the function, below IPython's own."""
+        kind, value, first = sys.exc_info()
+        frame, last = first, None
+        while frame is not None:
+            if frame.tb_frame.f_code.co_filename == self.after:
+                last = frame
+            frame = frame.tb_next
+        if first is None or last is None:
+            return (), options
+        if last.tb_next is None:  # ours alone: the text says it all
+            return (), {**options, "exception_only": True}
+        shown = TracebackType(last.tb_next, first.tb_frame, first.tb_lasti, first.tb_lineno)
+        return ((kind, value, shown),), options
 
     def show_usage_error(self, exc: Exception) -> None:
         self.send_error("UsageError", str(exc), [f"UsageError: {exc}"])
@@ -136,10 +156,12 @@ class Shell:
         self.namespace: dict[str, Any] = shell.user_ns
         shell.run_cell("None", store_history=False, silent=True)  # the first cell is slower: let it be this one
 
-    def run(self, code: str) -> dict[str, Any]:
-        """Run a cell; errors, results and displays have been sent when this returns."""
+    def run(self, code: str, after: str = "") -> dict[str, Any]:
+        """Run a cell; errors, results and displays have been sent when this returns. A traceback begins after the last
+        frame of the file ``after``."""
         shell = self._shell
         shell.error_sent = False
+        shell.after = after
         Stream.last = None
         result = shell.run_cell(code, store_history=True)
         error = result.error_before_exec or result.error_in_exec

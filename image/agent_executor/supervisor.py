@@ -46,7 +46,10 @@ DYING_SECONDS = 0.5
 """From a worker's end of file to its kill: by then one that was dying is dead."""
 
 FROM_WORKER = frozenset(
-    {"display_data", "execute_result", "error", "clear_output", "more", "sync", "execute_reply", "data", "ack"}
+    {
+        *("display_data", "execute_result", "error", "clear_output", "more", "sync", "execute_reply"),
+        *("data", "ack", "tool_request"),
+    }
 )
 FROM_FILES = frozenset({"data", "entry", "ack", "event", "more", "reply"})
 STATUSES = frozenset({"ok", "error", "oom", "killed", "interrupted"})
@@ -92,6 +95,8 @@ class Supervisor:
             "push_request": self._execute,
             "pull_request": self._execute,
             "push_input": self._push_input,
+            "call_request": self._execute,
+            "tool_reply": self._tool_reply,
             "interrupt_request": self._interrupt,
             "context_request": self._context,
             "command_request": self._command,
@@ -266,7 +271,7 @@ class Supervisor:
             return
         worker.run = run = context.queue.popleft()
         run.start()
-        words = {"envs": run.header.get("envs") or {}, "max_size": run.header.get("max_size")}
+        words = {"id": 0, "envs": run.header.get("envs") or {}, "max_size": run.header.get("max_size")}
         worker.send({"type": run.kind, **words}, run.payload)
         for eof, piece in run.pieces:
             self._pass_in(worker, run, eof, piece)
@@ -304,6 +309,12 @@ class Supervisor:
             for run in [run for run in context.queue if run.id == header["id"]]:
                 context.queue.remove(run)
                 self._host.send({"type": "execute_reply", "id": run.id, "status": "interrupted", "usage": {}})
+
+    def _tool_reply(self, header: Header, payload: bytes) -> None:
+        """The host's answer to a tool_request; nobody's if the run that asked has ended."""
+        for child in self._children:
+            if child.kind == "worker" and child.run and child.run.id == header["id"]:
+                child.send({**header, "id": 0}, payload)
 
     def _worker(self, context: Context) -> Child:
         if context.worker:

@@ -6,13 +6,17 @@ an answer to each, so that their order against what the code writes to fd 1 and 
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import gc
+import itertools
 import os
+import select
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -26,6 +30,10 @@ if TYPE_CHECKING:
 
 CONTROL_FD = 100
 """Where the control socket is put: away from the numbers that code expects its own files to have."""
+
+
+ASK_SECONDS = 0.05
+"""How often a thread that waits for the host looks whether another one has read its answer."""
 
 
 def preload() -> None:
@@ -58,6 +66,8 @@ class Control:
         self._decoder = wire.Decoder()
         self._assembler = wire.Assembler()
         self._inbox: list[tuple[Header, bytes]] = []
+        self._answers: dict[int, tuple[Header, bytes]] = {}
+        self._numbers = itertools.count(1)
         self._lock = threading.RLock()
         self._busy = False
         self._interrupted = False
@@ -105,14 +115,18 @@ class Control:
         while not self._inbox:
             if self._socket is None:
                 raise EOFError
-            data = self._socket.recv(64 * 1024)
-            if not data:
-                raise EOFError
-            for header, body in self._decoder.feed(data):
-                message = self._assembler.add(header, body)
-                if message:
-                    self._inbox.append(message)
+            self._read(self._socket.recv(64 * 1024))
         return self._inbox.pop(0)
+
+    def _read(self, data: bytes) -> None:
+        if not data:
+            raise EOFError
+        for header, body in self._decoder.feed(data):
+            message = self._assembler.add(header, body)
+            if message and header["type"] == "tool_reply":  # it may come at any time
+                self._answers[header["call"]] = message
+            elif message:
+                self._inbox.append(message)
 
     def tell(self, header: Header, payload: bytes = b"") -> None:
         """Send, and wait until the supervisor has passed it on."""
@@ -132,6 +146,27 @@ class Control:
         with self._uninterrupted():
             if self._socket is not None and self.running:
                 self._held += b"".join(wire.encode_message({**header, "id": 0, "last": True}, payload))
+
+    def ask(self, header: Header, payload: bytes, timeout: float | None) -> tuple[int, Header, bytes]:
+        """Ask the host for something: the number of the request, and the answer. Any thread may ask meanwhile.
+
+        Raises:
+            TimeoutError: there is none after so many seconds.
+        """
+        number = next(self._numbers)
+        until = None if timeout is None else time.monotonic() + timeout
+        self.tell({**header, "call": number}, payload)
+        while self._socket is not None and self.running:
+            with self._uninterrupted(), contextlib.suppress(BlockingIOError):
+                if number not in self._answers:
+                    self._read(self._socket.recv(64 * 1024, socket.MSG_DONTWAIT))
+            if number in self._answers:
+                return (number, *self._answers.pop(number))
+            if until is not None and time.monotonic() > until:
+                raise TimeoutError(f"no answer within {timeout:g} s")
+            # Another thread may read our answer while it waits for its own, hence the bound.
+            select.select([self._socket], [], [], ASK_SECONDS)
+        raise RuntimeError("the run that asked has ended")
 
     def sync(self) -> None:
         """Wait until all that was written to fd 1 and 2 has been passed on."""
@@ -191,9 +226,9 @@ def serve(control: socket.socket, stdout: int, stderr: int, *, language: str, cw
                     reply = exchange.push(channel, shell.namespace, pushed)
                 elif header["type"] == "pull_request":
                     reply = exchange.pull(channel, shell.namespace, payload, header["max_size"])
-                elif header["type"] == "execute_request":
+                elif header["type"] in ("execute_request", "call_request"):
                     with _environment(header["envs"]):
-                        reply = shell.run(payload.decode("utf-8", "replace"))
+                        reply = _run(shell, channel, header, payload)
                 else:
                     continue  # the last word about a push that has ended
             finally:
@@ -209,6 +244,19 @@ def serve(control: socket.socket, stdout: int, stderr: int, *, language: str, cw
         # A thread that the code left behind goes on; only the end of this process ends it.
         clean = threading.active_count() <= threads
         channel.reply({"type": "execute_reply", "clean": clean, **reply})
+
+
+def _run(shell: Any, channel: Control, header: Header, payload: bytes) -> Header:
+    """Run a cell, or call a function as a cell would."""
+    reply: Header
+    if header["type"] == "call_request":
+        from agent_executor import calls  # here: most boxes have no use for it
+
+        vars(builtins)[calls.NAME] = calls.Call(channel, payload, header["max_size"])
+        reply = shell.run(calls.CELL, after=calls.__file__)
+    else:
+        reply = shell.run(payload.decode("utf-8", "replace"))
+    return reply
 
 
 def _shell(language: str, control: Control) -> Any:

@@ -390,3 +390,8 @@ def test_output_and_displays_before_an_error_are_kept(box: Sandbox) -> None:
 
 def test_the_box_is_whole_after_all_that(box: Sandbox) -> None:
     assert look(box)[1] == []
+
+
+def test_code_longer_than_a_frame(box: Sandbox) -> None:
+    run = box.run_code(f"text = {'x' * 2**21!r}\nlen(text)")
+    assert (run.status, run.text) == ("ok", str(2**21))
