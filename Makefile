@@ -25,6 +25,7 @@ lab: setup ## JupyterLab on the notebooks
 	$(python) -m jupyterlab notebooks
 
 screenshots: setup ## take the pictures in notebooks/images anew; SCENES="cell oom" for some of them
+	@.ci/test-tools
 	PYTHONPATH=tests $(python) tests/browser/screenshots.py $(SCENES)
 
 bench: setup ## time what matters, beside the raw engine in the same run
