@@ -14,6 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from agentbox_magic.commands import CommandHandle, Commands
 from agentbox_magic.execution import Execution
 from agentbox_magic.files import Files, WatchHandle
+from agentbox_magic.forward import Forward
 from agentbox_magic.limits import Limits
 from agentbox_magic.sandbox import Context, Sandbox
 
@@ -183,6 +184,16 @@ class AsyncSandbox(_Async):
     def is_running(self) -> bool:
         """Whether the box still listens."""
         return bool(self._inner.is_running())
+
+    def get_host(self, port: int) -> str:
+        """See :meth:`Sandbox.get_host <agentbox_magic.sandbox.Sandbox.get_host>`; it waits for nothing."""
+        host: str = self._inner.get_host(port)
+        return host
+
+    def forward(self, port: int, on_note: Callable[[str], object] | None = None) -> Forward:
+        """See :meth:`Sandbox.forward <agentbox_magic.sandbox.Sandbox.forward>`; it waits for nothing."""
+        forward: Forward = self._inner.forward(port, on_note)
+        return forward
 
     async def __aenter__(self) -> AsyncSandbox:
         return self

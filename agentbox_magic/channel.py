@@ -10,13 +10,11 @@ import json
 import queue
 import secrets
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from agent_executor.wire import Assembler, Decoder, Header, ProtocolError, encode_message, is_id, weight
 from agentbox_magic.text import clean
-
-if TYPE_CHECKING:
-    from agentbox_magic.engine import Pipe
 
 Message = tuple[Header, bytes]
 
@@ -74,7 +72,12 @@ def parse(body: bytes) -> Any:
 
 
 class Call:
-    """One request and the messages that answer it, of which at most ``budget`` bytes may wait to be taken."""
+    """One request and the messages that answer it, of which at most ``budget`` bytes may wait to be taken.
+
+    Attributes:
+        on_message: called by the channel's thread when there is something to take, for an asker that waits for other
+            things too.
+    """
 
     def __init__(self, channel: Channel, number: int, budget: int) -> None:
         self.id = number
@@ -83,17 +86,20 @@ class Call:
         self._arrived = 0  # counted by the channel's thread alone
         self._taken = 0  # and this by the asker's
         self._messages: queue.SimpleQueue[tuple[Message, int] | None] = queue.SimpleQueue()
+        self.on_message: Callable[[], object] = lambda: None
 
     def put(self, message: Message | None) -> None:
         """For the channel's thread: None means that no more will come."""
         if message is None:
             self._messages.put(None)
+            self.on_message()
             return
         cost = _cost(message)
         self._arrived += cost
         if self._arrived - self._taken > self._budget:
             raise ProtocolError("the box sends more than it was asked for")
         self._messages.put((message, cost))
+        self.on_message()
 
     def get(self, timeout: float | None = None) -> Message:
         """The next message, within ``timeout`` seconds.
@@ -116,6 +122,21 @@ class Call:
     def __exit__(self, *_: object) -> None:
         """Listen no more."""
         self._channel.forget(self)
+
+
+class Pipe(Protocol):
+    """The link to a box: the engine's own, or a relay's."""
+
+    stderr: bytearray
+
+    def send(self, data: bytes) -> None:
+        """Raises OSError when the box is gone."""
+
+    def recv(self) -> bytes:
+        """What comes next; empty when the box is gone."""
+
+    def close(self) -> None:
+        """Close both ways. Wakes a reader."""
 
 
 class Channel:

@@ -125,6 +125,10 @@ class CommandHandle:
                 self._call.__exit__()
         return _result(self._run)
 
+    def interrupt(self) -> None:
+        """Interrupt the command as Ctrl-C does; the second time, kill it."""
+        self._link.interrupt(self._call)
+
     def kill(self) -> bool:
         """Kill the command and what it started; False if it had ended."""
         return self._commands.kill(self._pid)

@@ -27,10 +27,11 @@ OUTER_GRACE_SECONDS = 5.0
 
 
 class Link:
-    """The live end of a box. ``kill`` is the sandbox's own."""
+    """The live end of a box. ``kill`` is the sandbox's own; ``detached`` boxes do not end with their pipe."""
 
-    def __init__(self, channel: Channel, limits: Limits, kill: Callable[[], object]) -> None:
+    def __init__(self, channel: Channel, limits: Limits, kill: Callable[[], object], *, detached: bool = False) -> None:
         self.limits = limits
+        self._detached = detached
         self.killed = False
         self._channel = channel
         self._kill = kill
@@ -107,7 +108,8 @@ class Link:
             return PolicyError(error.reason + "; it has been killed")
         if self.killed:
             return SandboxClosedError("the sandbox was killed in mid-run")
-        self._kill()
+        if not self._detached:
+            self._kill()
         return OutcomeUnknownError("the box or its engine went away in mid-run; what it did may or may not be done")
 
     def follow(self, call: Call, collector: Collector, patience: float | None) -> Execution:

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from agent_executor.wire import Header, ProtocolError
-from agentbox_magic import badge, calls, derived, exchange, hardening, images, readback, reaper
+from agentbox_magic import badge, calls, derived, exchange, hardening, images, readback, reaper, relay
 from agentbox_magic.channel import Channel, ChannelClosedError
 from agentbox_magic.collector import Collector, OnClear, OnResult, OnText
 from agentbox_magic.commands import Commands
@@ -24,6 +24,7 @@ from agentbox_magic.engine import Engine
 from agentbox_magic.errors import ImageError, PolicyError, SandboxClosedError, SandboxError
 from agentbox_magic.execution import Execution
 from agentbox_magic.files import Files
+from agentbox_magic.forward import Forward
 from agentbox_magic.limits import Limits
 from agentbox_magic.link import OUTER_GRACE_SECONDS, Link
 from agentbox_magic.text import clean
@@ -143,9 +144,10 @@ class Sandbox:
             if box is not None:
                 box.kill()
 
-        self._link = Link(channel, limits, kill)
+        self._link = Link(channel, limits, kill, detached=detached)
         self.files = Files(self._link)
         self.commands = Commands(self._link)
+        self._forwards: dict[int, Forward] = {}
         # When nobody holds the box any more its pipe closes, and PID 1 ends at the end of its pipe.
         weakref.finalize(self, channel.close)
 
@@ -231,7 +233,7 @@ class Sandbox:
         if container is None:
             raise ImageError(f"the image {image} was there and is gone; try once more")
         try:
-            pipe = engine.attach(container)
+            pipe = None if box.detached else engine.attach(container)
             engine.start(container)
             found = engine.inspect(container)  # while its Python starts, so that it costs no time
 
@@ -239,15 +241,16 @@ class Sandbox:
                 if found is not None:
                     readback.verify(engine.traits, engine.traits.translate(config), found, greeting)
 
-            return cls._greet(engine, container, Channel(pipe), limits, box.detached, check)
+            channel = Channel(pipe or relay.connect(container))
+            return cls._greet(engine, container, channel, limits, box.detached, check)
         except BaseException:
             engine.remove(container)
             raise
 
     @classmethod
     def connect(cls, sandbox_id: str) -> Sandbox:
-        """Attach to a detached box, from this process or any other, one at a time; its state and its background
-        commands are as they were.
+        """Attach to a detached box, from this process or any other, and from as many at once as wish to; its state and
+        its background commands are as they were.
 
         Raises:
             SandboxClosedError: there is no such box.
@@ -260,10 +263,8 @@ class Sandbox:
             raise SandboxClosedError(f"there is no sandbox {sandbox_id}; Sandbox.list() tells which there are")
         if hardening.RESYNC not in labels:
             raise SandboxError(f"the sandbox {sandbox_id} belongs to another process; create it with detach=True")
-        pipe = engine.attach(found["Id"])
-        pipe.send(labels[hardening.RESYNC].encode())
         limits = Limits(**json.loads(labels[hardening.LIMITS]))
-        return cls._greet(engine, found["Id"], Channel(pipe), limits, detached=True)
+        return cls._greet(engine, found["Id"], Channel(relay.connect(found["Id"])), limits, detached=True)
 
     @classmethod
     def _greet(
@@ -523,6 +524,46 @@ class Sandbox:
         wanted = [names] if isinstance(names, str) else list(names)
         found, size = exchange.pull(self._link, wanted, context.id if context else "default", max_size)
         return Pulled(found, size)
+
+    # -- ports --------------------------------------------------------------------------------------------------------
+
+    def get_host(self, port: int) -> str:
+        """Where a TCP port of the box can be reached from this machine: ``"127.0.0.1:NNNNN"``.
+
+        Connections to it, at most 64 at once, are carried over the box's pipe until the box ends; the box has no
+        network all the same. A connection that nothing in the box takes is closed. The address is loopback's: other
+        users of this machine can reach it too, and no other machine. Pages that a box serves are as trustworthy as the
+        code in it: browsers send them the cookies that any page of 127.0.0.1 has set, whatever its port.
+
+        Raises:
+            ValueError: no port has that number.
+            OSError: there is no room for one more process in the box.
+
+        Example:
+            >>> with Sandbox.create() as box:
+            ...     server = box.commands.run("python -m http.server 8000", background=True)
+            ...     box.get_host(8000).partition(":")[0]  # open http://127.0.0.1:NNNNN once it listens
+            '127.0.0.1'
+        """
+        return self.forward(port).host
+
+    def forward(self, port: int, on_note: Callable[[str], object] | None = None) -> Forward:
+        """:meth:`get_host`, as an object that can be waited for and closed.
+
+        Args:
+            port: in the box.
+            on_note: told, in a thread, why a connection was closed; by default that is logged.
+
+        Raises:
+            ValueError, OSError: as :meth:`get_host`.
+        """
+        if not 0 < port < 2**16:
+            raise ValueError(f"port {port} is out of range; give a whole number from 1 to 65535")
+        with self._lock:
+            forward = self._forwards.get(port)
+            if forward is None or not forward.is_open:
+                forward = self._forwards[port] = Forward(self._link, port, on_note)
+        return forward
 
     # -- living and ending --------------------------------------------------------------------------------------------
 

@@ -59,12 +59,13 @@ ROWS = [
     {"limits", "packages", "errors", "text", "resources", "owner", "cost"},
     {"endpoint", "engine", "hardening", "images", "wheels", "derived", "traits", "readback", "badge", "ssh"},
     {"channel", "collector", "execution", "values"},
-    {"link", "calls", "exchange", "receiver", "commands", "files", "reaper", "sandbox", "async_sandbox", "doctor"},
+    {"link", "calls", "exchange", "receiver", "commands", "files", "forward", "reaper", "relay", "sandbox", "async_sandbox",
+     "doctor"},
     {"display"},
     {"agents", "batch", "jobs", "tools", "schema", "pickling"},
-    {"magics"},
+    {"magics", "cli"},
     {"__init__"},
-]
+]  # fmt: skip
 """The rooms of ARCHITECTURE.md, lowest row first."""
 
 

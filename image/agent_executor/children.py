@@ -75,16 +75,16 @@ class Outbox:
 
 
 class Child:
-    """A process of the supervisor's: a context's worker, a command, or a file operation.
+    """A process of the supervisor's: a context's worker, a command, a file operation, or the connections to a port.
 
     Attributes:
-        kind: ``"worker"``, ``"command"`` or ``"files"``.
+        kind: ``"worker"``, ``"command"``, ``"files"`` or ``"forward"``.
         context: whose worker it is.
         control: its socket, if it speaks the wire.
         pipes: what it writes to, by name, still open.
         stdin: what it reads, if the host may write to it.
         run: what goes on in it.
-        request: the id of the file operation, until it is answered.
+        request: what the host asked of it, if it is a file operation or a port, until it is answered.
         input_replies: requests to write to its stdin that have not been answered yet.
         stdin_ends: end of file comes after what is waiting.
     """

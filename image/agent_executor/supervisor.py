@@ -52,6 +52,7 @@ FROM_WORKER = frozenset(
     }
 )
 FROM_FILES = frozenset({"data", "entry", "ack", "event", "more", "reply"})
+FROM_FORWARD = frozenset({"forward"})
 STATUSES = frozenset({"ok", "error", "oom", "killed", "interrupted"})
 
 STATUS = frozenset({"Uid", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp"})
@@ -105,6 +106,9 @@ class Supervisor:
             "signal_request": self._signal_command,
             "files_request": self._files,
             "files_input": self._files_input,
+            "forward_request": self._forward,
+            "forward_input": self._forward_input,
+            "forget_request": self._forget,
             "info_request": self._info,
             "lifetime_request": self._lifetime,
         }
@@ -166,17 +170,26 @@ class Supervisor:
     # -- the host -----------------------------------------------------------------------------------------------------
 
     def _forget_host(self) -> None:
-        """What an earlier host asked for is nobody's any more: commands and runs go on, unheard."""
+        """What an earlier host asked for is nobody's any more."""
+        self._forget_requests(lambda request: True)
+
+    def _forget(self, header: Header, payload: bytes) -> None:
+        """One of those who share the pipe has gone, and nobody waits for this answer."""
+        self._forget_requests(lambda request: request == header["request"])
+
+    def _forget_requests(self, is_meant: Callable[[int], bool]) -> None:
+        """Commands and runs go on, unheard; what only serves its asker ends."""
         for child in self._children:
-            child.request = None
-            if child.kind == "files":
+            if child.request is not None and is_meant(child.request):
+                child.request = None
                 child.send({"type": "input", "eof": True, "abort": True})
-            if child.run:
+            if child.run and child.run.id is not None and is_meant(child.run.id):
                 child.run.id = None
                 if child.run.kind == "push_request":
                     child.send({"type": "input", "eof": True, "abort": True})
         for context in self._contexts.values():
-            context.queue.clear()
+            for run in [run for run in context.queue if run.id is None or is_meant(run.id)]:
+                context.queue.remove(run)
 
     def _request(self, header: Header, payload: bytes) -> None:
         handler = self._handlers.get(header["type"])
@@ -409,6 +422,24 @@ class Supervisor:
                 words = {name: bool(header.get(name)) for name in ("eof", "abort")}
                 child.send({"type": "input", **words}, payload)
 
+    # -- ports --------------------------------------------------------------------------------------------------------
+
+    def _forward(self, header: Header, payload: bytes) -> None:
+        """Connections to a port, in one process for all of them."""
+
+        def become(control: socket.socket, stdout: int, stderr: int, stdin: int) -> None:
+            from agent_executor import forward
+
+            forward.serve(control, header["port"])
+
+        child = self._children.spawn("forward", become, control=True)
+        child.request = header["id"]
+
+    def _forward_input(self, header: Header, payload: bytes) -> None:
+        for child in self._children:
+            if child.kind == "forward" and child.request == header["id"]:
+                child.send(header, payload)
+
     # -- children -----------------------------------------------------------------------------------------------------
 
     def _read_output(self, child: Child, name: str) -> None:
@@ -462,7 +493,7 @@ class Supervisor:
                 if child.kind == "worker":
                     self._from_worker(child, header, body)
                 else:
-                    self._from_files(child, header, body)
+                    self._from_helper(child, header, body)
         except wire.ProtocolError:
             self._children.kill(child)
 
@@ -488,9 +519,9 @@ class Supervisor:
             if worker.waiting > DEAF:
                 self._children.kill(worker)
 
-    def _from_files(self, child: Child, header: Header, body: bytes) -> None:
-        if header["type"] not in FROM_FILES:
-            raise wire.ProtocolError(f"a file operation sent {header['type']}")
+    def _from_helper(self, child: Child, header: Header, body: bytes) -> None:
+        if header["type"] not in (FROM_FILES if child.kind == "files" else FROM_FORWARD):
+            raise wire.ProtocolError(f"{child.kind} sent {header['type']}")
         if child.request is not None:
             self._host.pass_on(header, body, child.request)
         if header["type"] == "reply" and not header.get("more"):

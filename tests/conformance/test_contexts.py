@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from health import assert_usable, look
+from relays import relay_of
 from waiting import seconds_until
 
 from agentbox_magic import (
@@ -310,6 +311,7 @@ def test_a_detached_box_is_as_it_was_left(detached: Sandbox) -> None:
 def test_a_host_that_dies_in_the_middle_of_a_frame(detached: Sandbox, half: bytes) -> None:
     detached.run_code("x = 5")
     detached.disconnect()
+    relay_of(detached).kill()
     engine = Engine.connect()
     found = engine.inspect(detached.sandbox_id)
     assert found is not None

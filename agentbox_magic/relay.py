@@ -1,0 +1,372 @@
+"""Shares the one pipe of a detached box among all processes of this user that use the box at the same time.
+
+A pipe has one end on the host. So it is held by a process of its own, the relay of that box (this module, run as a
+program), and :func:`connect` reaches it through a Unix socket that only this user can open. The relay gives requests
+numbers of its own, so that each asker gets its own answers; of what it carries it looks at no more than the header. It
+is started by the first who connects, and ends with the box, or when nobody has been connected for a while: then the
+next one starts another, and the box does not notice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import queue
+import secrets
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from agent_executor.wire import Decoder, Header, ProtocolError, encode, is_id
+from agentbox_magic import hardening
+from agentbox_magic.engine import Engine, Pipe
+from agentbox_magic.errors import SandboxError
+
+IDLE_SECONDS = 60.0
+"""How long a relay waits for somebody to connect."""
+START_SECONDS = 60.0
+PARTING_SECONDS = 5.0
+"""How long the last words of a box may take on their way to one of those connected."""
+DEAF = 2**27
+"""Bytes waiting for one of those connected above which it is cut off, because it does not read."""
+ENDS = frozenset({"reply", "execute_reply"})
+"""What answers a request for good."""
+
+
+class SocketPipe:
+    """This end of a connection to a relay: a pipe like the engine's own."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self.stderr = bytearray()  # what PID 1 wrote before it could not go on, the relay tells as it starts
+
+    def send(self, data: bytes) -> None:
+        """Raises OSError when the relay is gone."""
+        self._socket.sendall(data)
+
+    def recv(self) -> bytes:
+        """What comes next; empty when the relay is gone."""
+        try:
+            return self._socket.recv(256 * 1024)
+        except OSError:
+            return b""
+
+    def close(self) -> None:
+        """Close both ways. Wakes a reader."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+# -- finding a relay ---------------------------------------------------------------------------------------------------
+
+
+def folder() -> Path:
+    """Where the sockets of this user's relays are.
+
+    Raises:
+        SandboxError: somebody else's hands are on it.
+    """
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    path = Path(base, "agentbox") if base and Path(base).is_dir() else Path(f"/tmp/agentbox-{os.getuid()}")
+    path.mkdir(mode=0o700, exist_ok=True)
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise SandboxError(f"{path} is not a directory that is this user's alone; remove it, or set XDG_RUNTIME_DIR")
+    return path
+
+
+def _socket_path(container: str) -> Path:
+    return folder() / container[:32]
+
+
+@contextlib.contextmanager
+def _only_one(container: str) -> Iterator[None]:
+    """One process at a time starts or ends the relay of a box."""
+    path = _lock_path(container)
+    while True:
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(path.stat(), os.fstat(file.fileno())):  # else the one before us removed it
+                    yield
+                    return
+
+
+def _lock_path(container: str) -> Path:
+    return _socket_path(container).with_suffix(".lock")
+
+
+def connect(container: str) -> SocketPipe:
+    """A pipe to a detached box, through its relay, which is started if need be.
+
+    Raises:
+        SandboxError: the relay cannot be started; the message has its last words.
+    """
+    with _only_one(container):
+        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+            return _dial(container)
+        try:
+            _start(container)
+        except BaseException:
+            _lock_path(container).unlink(missing_ok=True)
+            raise
+        return _dial(container)
+
+
+def _start(container: str) -> None:
+    """Start a relay, and wait until it listens. It goes on without us."""
+    command = [sys.executable, "-m", "agentbox_magic.relay", container]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=START_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise SandboxError("the box does not answer; kill it and create another") from None
+    if done.returncode:
+        said = (done.stderr.strip() or "it ended without a word").splitlines()
+        raise SandboxError(f"the box does not answer: {said[-1][:300]}")
+
+
+def _dial(container: str) -> SocketPipe:
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.connect(str(_socket_path(container)))
+    except OSError:
+        sock.close()
+        raise
+    return SocketPipe(sock)
+
+
+# -- the relay itself --------------------------------------------------------------------------------------------------
+
+
+class _Guest:
+    """One of those connected. What it has asked has a number of its own and one of the box's."""
+
+    def __init__(self, relay: Relay, sock: socket.socket) -> None:
+        self.numbers: dict[int, int] = {}
+        self._relay = relay
+        self._socket = sock
+        self._out: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._waiting = 0
+        self._lock = threading.Lock()
+
+        self._threads = [threading.Thread(target=one, daemon=True) for one in (self._read, self._write)]
+
+    def start(self) -> None:
+        """Begin to listen to it and to speak to it."""
+        for thread in self._threads:
+            thread.start()
+
+    def finish(self) -> None:
+        """Send what is waiting, and hang up."""
+        self.put(b"")
+        self._threads[1].join(PARTING_SECONDS)
+
+    def put(self, data: bytes) -> None:
+        """Have something sent; empty for the end."""
+        with self._lock:
+            self._waiting += len(data)
+            deaf = self._waiting > DEAF
+        if deaf:
+            self._hang_up()
+        else:
+            self._out.put(data)
+
+    def _hang_up(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _write(self) -> None:
+        with contextlib.suppress(OSError):
+            while data := self._out.get():
+                self._socket.sendall(data)
+                with self._lock:
+                    self._waiting -= len(data)
+        self._hang_up()
+
+    def _read(self) -> None:
+        decoder = Decoder()
+        with contextlib.suppress(OSError, ProtocolError):
+            while data := self._socket.recv(256 * 1024):
+                for header, body in decoder.feed(data):
+                    self._relay.ask(self, header, body)
+        self._relay.leave(self)
+        self.put(b"")
+        self._socket.close()
+
+
+class Relay:
+    """The pipe of one box and those who share it."""
+
+    def __init__(self, engine: Engine, container: str, pipe: Pipe) -> None:
+        self._engine = engine
+        self._container = container
+        self._pipe = pipe
+        self._lock = threading.Lock()
+        self._sending = threading.Lock()
+        self._guests: set[_Guest] = set()
+        self._askers: dict[int, tuple[_Guest, int]] = {}
+        self._last = 0
+        self._ready: Header = {}
+        self._decoder = Decoder()
+        self._rest: list[tuple[Header, bytes]] = []
+        self._path = _socket_path(container)
+        self._path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self._path))
+        self._listener.listen(64)
+        self._listener.settimeout(IDLE_SECONDS)
+
+    def greet(self, resync: bytes) -> None:
+        """Become the box's host. Raises SandboxError if it does not answer."""
+        nonce = secrets.token_hex(16).encode()
+        self._pipe.send(resync)
+        self._pipe.send(encode({"type": "hello", "nonce": nonce.decode()}))
+        seen = b""
+        while nonce not in seen:
+            data = self._pipe.recv()
+            if not data:
+                raise SandboxError("it ended without a word")
+            seen = seen[-len(nonce) :] + data
+        data = seen.partition(nonce)[2]
+        while not self._ready:
+            for header, body in self._decoder.feed(data):
+                if self._ready:
+                    self._rest.append((header, body))
+                else:
+                    self._ready = header
+            if not self._ready:
+                data = self._pipe.recv()
+                if not data:
+                    raise SandboxError("it ended in the middle of a word")
+
+    def serve(self) -> None:
+        """Carry messages until the box has ended or nobody has been there for a while."""
+        threading.Thread(target=self._accept, daemon=True).start()
+        try:
+            for header, body in self._rest:
+                self._tell(header, body)
+            while data := self._pipe.recv():
+                for header, body in self._decoder.feed(data):
+                    self._tell(header, body)
+        except (ProtocolError, RecursionError):
+            with contextlib.suppress(SandboxError):
+                self._engine.remove(self._container)
+        self._path.unlink(missing_ok=True)
+        _lock_path(self._container).unlink(missing_ok=True)
+        with self._lock:
+            guests = list(self._guests)
+        for guest in guests:
+            guest.finish()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except TimeoutError:
+                if self._retire():
+                    return
+            else:
+                self._welcome(sock)
+
+    def _welcome(self, sock: socket.socket) -> None:
+        guest = _Guest(self, sock)
+        with self._lock:
+            self._guests.add(guest)
+        guest.start()
+
+    def _retire(self) -> bool:
+        """End, unless somebody is there, or has just come."""
+        with _only_one(self._container):
+            self._listener.settimeout(0)
+            with contextlib.suppress(BlockingIOError):
+                self._welcome(self._listener.accept()[0])
+            self._listener.settimeout(IDLE_SECONDS)
+            with self._lock:
+                if self._guests:
+                    return False
+            self._path.unlink(missing_ok=True)
+            _lock_path(self._container).unlink(missing_ok=True)
+        self._pipe.close()  # which ends the loop that reads it
+        return True
+
+    def _tell(self, header: Header, body: bytes) -> None:
+        """Pass a frame of the box on to who asked for it."""
+        number = header.get("id")
+        if not is_id(number) or not 0 < number <= self._last:
+            raise ProtocolError("an answer to nothing that was asked")
+        with self._lock:
+            if number not in self._askers:
+                return  # its asker has left
+            guest, theirs = self._askers[number]
+            if header["type"] in ENDS and not header.get("more"):
+                del self._askers[number]
+                guest.numbers.pop(theirs, None)
+        guest.put(encode({**header, "id": theirs}, body))
+
+    def ask(self, guest: _Guest, header: Header, body: bytes) -> None:
+        """Pass a frame on to the box."""
+        if header["type"] == "hello":
+            guest.put(str(header.get("nonce")).encode() + encode(self._ready))
+            return
+        theirs = header.get("id")
+        if not is_id(theirs):
+            raise ProtocolError("a request without an id")
+        with self._lock:
+            ours = guest.numbers.get(theirs)
+            if ours is None:
+                if header["type"] == "interrupt_request" or not header["type"].endswith("_request"):
+                    return  # about something that has ended meanwhile
+                self._last += 1
+                ours = guest.numbers[theirs] = self._last
+                self._askers[ours] = guest, theirs
+        self._send(encode({**header, "id": ours}, body))
+
+    def _send(self, frame: bytes) -> None:
+        with self._sending:
+            self._pipe.send(frame)
+
+    def leave(self, guest: _Guest) -> None:
+        """One of those connected has gone: what it asked for is nobody's any more."""
+        with self._lock:
+            self._guests.discard(guest)
+            left = list(guest.numbers.values())
+            for ours in left:
+                self._askers.pop(ours, None)
+        with contextlib.suppress(OSError):
+            for ours in left:
+                self._send(encode({"type": "forget_request", "id": ours, "request": ours}))
+
+
+def main() -> None:
+    """Listen for those who want to share a box, and go on in the background."""
+    container = sys.argv[1]
+    try:
+        engine = Engine.connect()
+        found = engine.inspect(container)
+        if found is None:
+            raise SandboxError("it has ended")
+        pipe = engine.attach(container)
+        relay = Relay(engine, container, pipe)
+        relay.greet(found["Config"]["Labels"][hardening.RESYNC].encode())
+    except SandboxError as error:
+        sys.exit(str(error))
+    if os.fork():  # whoever started this waits until here; no thread has been started yet
+        os._exit(0)
+    os.setsid()
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    relay.serve()
+
+
+if __name__ == "__main__":
+    main()
