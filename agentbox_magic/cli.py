@@ -34,6 +34,7 @@ from agentbox_magic.text import Cleaner, clean
 
 if TYPE_CHECKING:
     from agentbox_magic.commands import CommandHandle
+    from agentbox_magic.execution import Execution
     from agentbox_magic.sandbox import Sandbox, SandboxInfo
 
 # What loads docker is imported by the verbs that need it: --help and mistakes are answered at once.
@@ -46,6 +47,8 @@ INTERRUPTED = 130
 
 NAME = "name"
 """The metadata that ``init --name`` sets."""
+_EXIT = re.compile(r"SystemExit(?:: (?:None|(\d+)))?|CalledProcessError: bash ended with exit status (\d+)")
+"""Code that ended by its own will."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -88,17 +91,20 @@ def _run(options: argparse.Namespace) -> Outcome:
             run = box.run_code(code, language=language, on_stdout=out, on_stderr=err)
         except ExecutionInterrupted as stop:
             run = stop.execution
-    codes = {
-        "ok": 0,
-        "error": run.exit_code or 1,
-        "timeout": DEADLINE,
-        "oom": OUT_OF_MEMORY,
-        "interrupted": INTERRUPTED,
-    }
-    if run.error is not None and not options.json:
+    code = _exit_code(run)
+    if run.error is not None and not _EXIT.fullmatch(str(run.error)):
         err("\n".join(run.error._render_traceback_()) + "\n")
     text = "" if run.text is None else clean(run.text, colour=False)
-    return Outcome(json.loads(run.to_json()), text, codes.get(run.status, OWN_FAILURE))
+    return Outcome(json.loads(run.to_json()), text, code)
+
+
+def _exit_code(run: Execution) -> int:
+    """What a shell would say of a run."""
+    if run.status == "error":
+        ended = _EXIT.fullmatch(str(run.error))
+        return int(ended[1] or ended[2] or 0) & 0xFF if ended else run.exit_code or 1
+    codes = {"ok": 0, "timeout": DEADLINE, "oom": OUT_OF_MEMORY, "interrupted": INTERRUPTED}
+    return codes.get(run.status, OWN_FAILURE)
 
 
 def _init(options: argparse.Namespace) -> Outcome:

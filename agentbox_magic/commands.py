@@ -268,7 +268,7 @@ class Commands:
 def _exit_code(run: Execution) -> int:
     if run.exit_code is not None:
         return run.exit_code
-    return 128 + (run.signal or int(signal.SIGKILL))
+    return 128 + (run.signal or int(signal.SIGINT if run.status == "interrupted" else signal.SIGKILL))
 
 
 def _result(run: Execution) -> CommandResult:
