@@ -297,6 +297,22 @@ def _prune(options: argparse.Namespace) -> Outcome:
     return Outcome({"removed": removed}, f"removed {len(removed)} ownerless boxes")
 
 
+def _mcp(options: argparse.Namespace) -> None:
+    """Speak the Model Context Protocol on stdin and stdout, until the client closes them."""
+    try:
+        import anyio
+
+        from agentbox_magic.integrations import mcp_server
+    except ImportError as error:
+        raise SandboxError(f"{error}; agentbox mcp needs more: pip install 'agentbox-magic[mcp]'") from error
+    from agentbox_magic.integrations.toolset import Toolset
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(0))
+    with Toolset(**_box_options(options), timeout=options.timeout, progress=_progress) as tools:
+        anyio.run(mcp_server.serve, tools)
+
+
 # -- what they share ---------------------------------------------------------------------------------------------------
 
 
@@ -426,6 +442,12 @@ def parser() -> argparse.ArgumentParser:
     host.add_argument("--detach", action="store_true", help="return at once; the port is there until the sandbox ends")
     host.add_argument("id", metavar="ID")
     host.add_argument("port", metavar="PORT", type=int)
+
+    mcp = verb("mcp", _mcp, "serve a sandbox to a client of the Model Context Protocol, on stdin and stdout")
+    mcp.add_argument(
+        "--timeout", type=float, default=300, metavar="SECONDS", help="deadline of each call (default 300)"
+    )
+    _add_box_options(mcp)
 
     kill = verb("kill", _kill, "end sandboxes")
     kill.add_argument("ids", metavar="ID", nargs="+")

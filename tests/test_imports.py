@@ -63,7 +63,7 @@ ROWS = [
      "doctor"},
     {"display"},
     {"agents", "batch", "jobs", "tools", "schema", "pickling"},
-    {"magics", "cli"},
+    {"magics", "cli", "integrations"},
     {"__init__"},
 ]  # fmt: skip
 """The rooms of ARCHITECTURE.md, lowest row first."""
