@@ -34,6 +34,7 @@ PARTING_SECONDS = 5.0
 """How long the last words of a box may take on their way to one of those connected."""
 DEAF = 2**27
 """Bytes waiting for one of those connected above which it is cut off, because it does not read."""
+_READY = "ready"
 ENDS = frozenset({"reply", "execute_reply"})
 """What answers a request for good."""
 
@@ -124,7 +125,13 @@ def _start(container: str) -> None:
     command = [sys.executable, "-m", "agentbox_magic.relay", container]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=START_SECONDS, check=False
+            command,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=START_SECONDS,
+            start_new_session=True,  # a terminal's Ctrl-C is not for it
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise SandboxError("the box does not answer; kill it and create another") from None
@@ -347,25 +354,35 @@ class Relay:
 
 def main() -> None:
     """Listen for those who want to share a box, and go on in the background."""
-    container = sys.argv[1]
+    hear, tell = os.pipe()
+    if os.fork():  # at once, while there are no threads; whoever started this waits until it is ready
+        os.close(tell)
+        with os.fdopen(hear, "rb") as file:
+            said = file.read().decode()
+        sys.exit(None if said == _READY else said or "it ended without a word")
+    os.close(hear)
     try:
-        engine = Engine.connect()
-        found = engine.inspect(container)
-        if found is None:
-            raise SandboxError("it has ended")
-        pipe = engine.attach(container)
-        relay = Relay(engine, container, pipe)
-        relay.greet(found["Config"]["Labels"][hardening.RESYNC].encode())
+        relay = _begin(sys.argv[1])
     except SandboxError as error:
-        sys.exit(str(error))
-    if os.fork():  # whoever started this waits until here; no thread has been started yet
-        os._exit(0)
-    os.setsid()
+        os.write(tell, str(error).encode()[:2000])
+        return
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
+    os.write(tell, _READY.encode())
+    os.close(tell)
     relay.serve()
+
+
+def _begin(container: str) -> Relay:
+    engine = Engine.connect()
+    found = engine.inspect(container)
+    if found is None:
+        raise SandboxError("it has ended")
+    relay = Relay(engine, container, engine.attach(container))
+    relay.greet(found["Config"]["Labels"][hardening.RESYNC].encode())
+    return relay
 
 
 if __name__ == "__main__":
