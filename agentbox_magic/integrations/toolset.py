@@ -201,10 +201,10 @@ def _images(run: Execution) -> tuple[tuple[tuple[str, bytes], ...], int]:
     ]
     if not raw:
         return (), 0
-    from agentbox_magic.display.safe import safe_image  # here: it loads Pillow and IPython
+    from agentbox_magic.display.sanitise import safe_image  # here: it loads Pillow and IPython
 
     safe = [(mime, safe_image(data, mime)) for mime, data in raw[:MAX_IMAGES]]
-    shown = tuple((mime, data) for mime, data in safe if data is not None)
+    shown = tuple((mime, image[0]) for mime, image in safe if image is not None)
     return shown, len(raw) - len(shown)
 
 
