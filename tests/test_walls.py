@@ -86,6 +86,7 @@ def test_files_of_a_box_may_hold_at_most_half_of_its_memory() -> None:
         ("__import__('pty').openpty()", "out of pty devices"),
         ("__import__('socket').create_connection(('1.1.1.1', 53), 2)", "Network is unreachable"),
         ("__import__('socket').socket(40)", "Operation not permitted"),
+        ("open('/workspace/giant', 'wb').truncate(2**40)", "File too large"),
     ],
 )
 def test_what_a_box_may_not_do(box: Sandbox, code: str, error: str) -> None:
