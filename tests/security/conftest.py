@@ -10,10 +10,14 @@ import pytest
 from security.host import Host
 from security.walls import CANARY
 
+from agentbox_magic.engine import Engine
+
 
 @pytest.fixture(scope="package")
 def host(client: docker.DockerClient, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """The host, with canaries: among them a container that is not ours."""
+    if not Engine.connect().traits.local:
+        pytest.skip("the engine's host is not this one")
     os.environ[CANARY] = "secret"
     canary = client.containers.run(
         image, ["-c", "import time; time.sleep(3600)"], entrypoint="python", detach=True, network_mode="none"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentbox_magic import hardening
+from agentbox_magic.limits import Limits
 
 PRELUDE = """
 import ctypes, errno, json, os, resource, signal, socket, stat, struct, subprocess, sys, time
@@ -153,6 +154,9 @@ def log_grew(container: dict[str, Any]) -> bool:
     """What PID 1 wrote is on the host's disk."""
     return bool(container["LogPath"])
 
+
+NAMES = {item.partition("=")[0] for item in hardening.environment(Limits(), hardening.Box(), "")} | {"HOSTNAME"}
+"""The variables of a box; the last one is the engine's."""
 
 PROBES = [
     # -- files --------------------------------------------------------------------------------------------------------
@@ -501,6 +505,13 @@ holds(found.keys() <= ours and all('ro' in line[5].split(',') for line in found.
         "holds(os.statvfs('/etc/hosts').f_flag & os.ST_RDONLY)",
         "holds",
         "read-only root",
+    ),
+    Probe(
+        24,
+        "its environment is what is said and no more",
+        f"holds(set(os.environ) <= {NAMES})",
+        "holds",
+        "no host environment",
     ),
     Probe(
         24,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -101,6 +102,7 @@ def test_what_fails_a_report() -> None:
     assert made_up(fails).to_dict()["checks"][0] == {
         "name": "b", "holds": False, "how": "", "advice": "mend it", "required": True, "short": "b",
     }  # fmt: skip
+    assert json.loads(json.dumps(made_up(fails).to_dict()))["ok"] is False
     assert "mend it" in str(made_up(fails))
 
 
