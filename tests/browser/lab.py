@@ -37,6 +37,9 @@ _SETTINGS = {
 }
 
 
+_HOMES = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+
+
 class Beacon:
     """A server of somebody else: what reaches it has left the page. It answers "no content", so that a page which
     navigates to it stays.
@@ -96,7 +99,7 @@ class Lab:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        home = {name: str(root / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
+        home = {name: str(root / name.lower()) for name in _HOMES}
         environment = {
             **os.environ,
             **home,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import nbformat
 from browser.hostile import SET, VICTIM
 from browser.lab import Beacon, Lab, Notebook
 from waiting import seconds_until
@@ -42,12 +43,8 @@ def test_raw_each_of_them_works(lab: Lab, beacon: Beacon, notebook: Callable[[st
     assert page.scripts()
 
 
-def test_safe_none_of_them_does(lab: Lab, beacon: Beacon, notebook: Callable[[str, list[str]], Notebook]) -> None:
-    assert len(SET) >= 25
-    page = notebook("safe.ipynb", cells(beacon, "%%sandbox -s hostile\n"))
-    address = page.page.url
-    before = beacon.connections
-    page.run_all()
+def assert_nothing_acts(page: Notebook, beacon: Beacon) -> None:
+    address, before = page.page.url, beacon.connections
     page.page.wait_for_load_state("networkidle")
     page.click_everything(50)
     assert page.scripts() == []
@@ -55,6 +52,15 @@ def test_safe_none_of_them_does(lab: Lab, beacon: Beacon, notebook: Callable[[st
     assert beacon.connections == before
     assert page.page.url == address
     assert [one.url for one in page.context.pages] == [address]
+
+
+def test_safe_none_of_them_does(lab: Lab, beacon: Beacon, notebook: Callable[[str, list[str]], Notebook]) -> None:
+    assert len(SET) >= 25
+    page = notebook("safe.ipynb", cells(beacon, "%%sandbox -s hostile\n"))
+    before = beacon.connections
+    page.run_all()
+    assert_nothing_acts(page, beacon)
+    assert beacon.connections == before
     assert carried(held(lab, page)) == set()
     # All cells have run, and their text is there: what was shown was made safe, not lost.
     outputs = page.outputs()
@@ -63,6 +69,16 @@ def test_safe_none_of_them_does(lab: Lab, beacon: Beacon, notebook: Callable[[st
     assert "'honest'" in outputs[1]
     assert "invoice<U+202E>fdp.exe" in " ".join(outputs)
     assert page.page.locator("iframe").evaluate_all("all => all.map(one => one.getAttribute('sandbox'))").count("") > 5
+
+    # Opened by somebody who has not run it, JupyterLab's own sanitiser comes on top.
+    document = lab.read("safe.ipynb")
+    document.cells[0].source += "  # of another hand"
+    page.shut_down()
+    nbformat.write(document, lab.root / "safe.ipynb")
+    page.open()
+    assert_nothing_acts(page, beacon)
+    assert not page.page.evaluate("() => window.jupyterapp.shell.currentWidget.content.widgets[2].model.trusted")
+    assert all(text for text in page.outputs()[2:])
 
 
 SCRIPTS = """
