@@ -316,6 +316,8 @@ class Supervisor:
                     self._children.kill(child)
                 else:
                     run.interrupted = True
+                    if child.kind == "worker":  # in case it has not come to the code yet
+                        child.send({"type": "interrupt"})
                     self._children.interrupt(child)
                 return
         for context in self._contexts.values():

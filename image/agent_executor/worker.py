@@ -57,6 +57,9 @@ def shell_class() -> type[IPythonShell] | type[PlainShell]:
 class Control:
     """The worker's end of the control socket.
 
+    An interrupt comes twice: as SIGINT, which is heard while code runs, and as a message, for the moment between a
+    request and its code.
+
     A signal must not cut a frame in two: while one is under way, :meth:`on_interrupt` only notes the interrupt, and
     the KeyboardInterrupt is raised when the frame is complete.
     """
@@ -71,6 +74,7 @@ class Control:
         self._lock = threading.RLock()
         self._busy = False
         self._interrupted = False
+        self._asked = False
         self._held = b""
         self.running = False
         os.register_at_fork(after_in_child=self._forget)
@@ -125,8 +129,21 @@ class Control:
             message = self._assembler.add(header, body)
             if message and header["type"] == "tool_reply":  # it may come at any time
                 self._answers[header["call"]] = message
+            elif message and header["type"] == "interrupt":
+                self._asked = True
             elif message:
+                if message[0]["type"].endswith("_request"):
+                    self._asked = False  # what came before it was for what has ended
                 self._inbox.append(message)
+
+    def begin(self) -> None:
+        """From here on interrupts are heard. Raises KeyboardInterrupt if one came since the request."""
+        with self._uninterrupted():
+            self.running = True
+            with contextlib.suppress(BlockingIOError, EOFError):
+                if self._socket is not None:
+                    self._read(self._socket.recv(64 * 1024, socket.MSG_DONTWAIT))
+            self._interrupted |= self._asked
 
     def tell(self, header: Header, payload: bytes = b"") -> None:
         """Send, and wait until the supervisor has passed it on."""
@@ -221,7 +238,7 @@ def serve(control: socket.socket, stdout: int, stderr: int, *, language: str, cw
             os._exit(0)
         try:
             try:
-                channel.running = True
+                channel.begin()
                 if header["type"] == "push_request":
                     reply = exchange.push(channel, shell.namespace, pushed)
                 elif header["type"] == "pull_request":

@@ -391,6 +391,15 @@ def test_an_interrupt_keeps_the_state(box: Sandbox, started: int, code: str) -> 
     assert box.run_code("kept").text == "'kept'"
 
 
+def test_an_interrupt_that_comes_before_the_code_is_not_lost(box: Sandbox, started: int) -> None:
+    box.run_code("kept = 7; import time")
+    for _ in range(20):
+        run = box.run_code("time.sleep(20)", on_start=lambda interrupt: interrupt())
+        assert run.status == "interrupted"
+    assert box.run_code("kept").text == "7"
+    assert_usable(box, started)
+
+
 def test_code_may_catch_its_interrupt(box: Sandbox, started: int) -> None:
     run = interrupt(
         box, "try:\n    os.write(1, b'go\\n'); time.sleep(100)\nexcept KeyboardInterrupt:\n    print('caught')"
