@@ -14,6 +14,7 @@ from agentbox_magic.channel import Call
 from agentbox_magic.collector import Collector
 from agentbox_magic.errors import ExecutionError, TransferError
 from agentbox_magic.link import OUTER_GRACE_SECONDS, Link
+from agentbox_magic.text import clean_traceback
 
 PIECE = 256 * 1024
 WINDOW = 8
@@ -104,6 +105,6 @@ def _finish(link: Link, call: Call, collector: Collector) -> None:
     until = None if seconds is None else time.monotonic() + seconds + OUTER_GRACE_SECONDS
     error = link.follow_to_deadline(call, collector, until).error
     if isinstance(error, ExecutionError) and error.name == ERROR:
-        raise TransferError(error.value)
+        raise TransferError(clean_traceback(error.value))
     if error is not None:
         raise error

@@ -12,6 +12,7 @@ from typing import Any
 from agent_executor import values
 from agentbox_magic.errors import TransferError
 from agentbox_magic.limits import format_size
+from agentbox_magic.text import clean_traceback
 
 MAX_SIZE = values.MAX_SIZE
 """Bytes of an encoding that cross at most, unless the caller says otherwise: 64 MiB."""
@@ -53,7 +54,7 @@ def decode(data: bytes | bytearray, max_size: int = MAX_SIZE) -> Any:
     try:
         return values.decode(data)
     except ValueError as error:
-        raise TransferError(f"what came from the box cannot be taken: {error}") from None
+        raise TransferError(clean_traceback(f"what came from the box cannot be taken: {error}")) from None
 
 
 def check_names(names: Iterable[str]) -> None:

@@ -463,6 +463,13 @@ def test_the_canary_sings_where_bytes_are_unpickled() -> None:
     assert CANARY == ["unpickled"] * 2
 
 
+def test_what_hostile_bytes_say_is_no_link() -> None:
+    with pytest.raises(TransferError) as caught:
+        decode(forged({"datetime": ["2024-01-01", "<a href=x>\x1b]8;;", 0]}))
+    assert "<a" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
 def test_more_than_the_cap_is_not_looked_at() -> None:
     with pytest.raises(TransferError, match="the value has 1 MiB, more than max_size 512 KiB"):
         decode(bytes(2**20), 2**19)

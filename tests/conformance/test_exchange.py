@@ -231,12 +231,13 @@ def test_more_than_was_asked_for_does_not_come(hostile: Sandbox) -> None:
 def test_a_hostile_error_is_only_text(hostile: Sandbox) -> None:
     hostile.run_code(
         "from agent_executor import values\n"
-        "def refuse(*a, **k): raise ValueError('\\x1b]52;c;x\\x07 \\x1b[31mred' * 9)\n"
+        "def refuse(*a, **k): raise ValueError('\\x1b]52;c;x\\x07 \\x1b[31m<a href=x>red' * 9)\n"
         "values.encode_namespace = refuse; x = 1"
     )
     with pytest.raises(TransferError) as caught:
         hostile.pull("x")
     assert "\x1b" not in str(caught.value)
+    assert "<a" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["data", "ack"])
