@@ -1,5 +1,5 @@
 # Every target does its own set-up (.ci/setup): .venv, a Docker engine that answers, the image.
-.PHONY: demo test check fuzz lab screenshots bench bench-security lock setup clean
+.PHONY: demo test check fuzz lab notebooks screenshots bench bench-security lock setup clean
 python = .venv/bin/python
 
 demo: setup ## run the quickstart notebook and print its outputs
@@ -23,6 +23,10 @@ fuzz: setup ## feed the host's reader hostile streams for SECONDS (600); what it
 
 lab: setup ## JupyterLab on the notebooks
 	$(python) -m jupyterlab notebooks
+
+notebooks: setup ## execute the notebooks anew, where a change changes what they show
+	AGENTBOX_LIVE=0 $(python) -m nbconvert --to notebook --execute --inplace \
+	  --ExecutePreprocessor.record_timing=False $(or $(NOTEBOOKS),notebooks/*.ipynb)
 
 screenshots: setup ## take the pictures in notebooks/images anew; SCENES="cell oom" for some of them
 	@.ci/test-tools

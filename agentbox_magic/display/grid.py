@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
+from agentbox_magic.display.monitor import is_live
 from agentbox_magic.limits import format_size
 from agentbox_magic.text import clean
 
@@ -25,6 +25,9 @@ MAX_LIVE = 30
 """Rows of the live table."""
 MAX_ROWS = 2000
 MAX_TASK = 120
+_COLUMNS = ("agent", "task", "state", "time", "memory", "CPU", "last line")
+_TEXTS = ("agent", "task", "state", "last line")
+_LEFT = ' style="text-align:left"'  # what a page's tables have on the right by default
 EMPTY = {"text/plain": "", "text/html": ""}
 
 
@@ -87,14 +90,14 @@ def grid(name: str, rows: Sequence[Row], seconds: float, dollars: float) -> dict
 
 
 def _table(rows: Sequence[Row]) -> str:
-    head = "".join(f"<th>{title}</th>" for title in ("agent", "task", "state", "time", "memory", "CPU", "last line"))
+    head = "".join(f"<th{_LEFT if title in _TEXTS else ''}>{title}</th>" for title in _COLUMNS)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(map(_row, rows))}</tbody></table>"
 
 
 def _row(row: Row) -> str:
     texts = [row.id, _short(row.task), row.state]
-    cells = [f"<td>{escape(text)}</td>" for text in texts]
-    cells.append(_figure("td", f"{row.seconds:.1f} s" if row.seconds else ""))
+    cells = [f"<td{_LEFT}>{escape(text)}</td>" for text in texts]
+    cells.append(_figure("td", f"{row.seconds:.1f}&nbsp;s" if row.seconds else ""))
     memory = cpu = ""
     if row.memory is not None:
         memory = _meter(
@@ -104,7 +107,7 @@ def _row(row: Row) -> str:
         share = row.cpu_seconds / (row.seconds * row.cpus) if row.seconds else 0.0
         cpu = _meter(min(share, 1), f"{row.cpu_seconds:.1f} s")
     cells += [_figure("td", memory), _figure("td", cpu)]
-    cells.append(f'<td style="text-align:left">{escape(_short(row.line))}</td>')
+    cells.append(f"<td{_LEFT}>{escape(_short(row.line))}</td>")
     return f"<tr>{''.join(cells)}</tr>"
 
 
@@ -118,7 +121,8 @@ def _figure(tag: str, html: str) -> str:
 
 
 def _meter(part: float, text: str) -> str:
-    return f'<meter style="width:4em" min="0" max="1" high="0.9" value="{part:.2f}">{part:.0%}</meter> {text}'
+    bar = f'<meter style="width:4em" min="0" max="1" high="0.9" value="{part:.2f}">{part:.0%}</meter>'
+    return f'<span style="white-space:nowrap">{bar} {text}</span>'
 
 
 def progress(name: str, rows: Sequence[Row], seconds: float) -> str:
@@ -140,7 +144,7 @@ class LiveGrid:
     def __init__(self, name: str) -> None:
         self._name = name
         self._in_notebook = bool(getattr(get_ipython(), "kernel", None))
-        self._is_live = self._in_notebook and os.environ.get("AGENTBOX_LIVE") != "0"
+        self._is_live = self._in_notebook and is_live()
         self._handle: Any = None
 
     def __enter__(self) -> LiveGrid:

@@ -63,9 +63,41 @@ rows = []
 while True:
     rows.append(bytearray(5_000_000))
     time.sleep(0.05)"""
+MONITOR = """%%sandbox --mem 256m --timeout 60
+import time
+
+rows = []
+for step in range(44):
+    rows.append(bytearray(5_000_000))
+    print(f"\\rstep {step}", end="")
+    time.sleep(0.1)
+time.sleep(60)"""
+AGENT = """from agentbox_magic import agent
+
+
+@agent(mem="128m", cpus=0.5, timeout=5)
+def square(n: int) -> int:
+    if n == 3:
+        raise ValueError("three is not for me")
+    if n == 5:
+        rows = bytearray(500_000_000)
+    while n == 6:
+        pass
+    print("squaring", n)
+    return n * n"""
+BATCH = "square.map(range(8), concurrency=4, return_exceptions=True)"
+
+
+def near_the_limit(notebook: Notebook) -> None:
+    """The live view, when the memory is nearly used up."""
+    notebook.page.locator(".agentbox-monitor", has_text="near its limit").wait_for()
+
+
 SCENES = {
     "cell": Scene(("%load_ext agentbox_magic", CELL)),
     "oom": Scene(("%load_ext agentbox_magic", OOM), unfold),
+    "monitor": Scene(("%load_ext agentbox_magic", MONITOR), near_the_limit, wait=False),
+    "agents": Scene(("%load_ext agentbox_magic", AGENT, BATCH)),
 }
 
 
