@@ -23,12 +23,6 @@ from agentbox_magic.traits import Traits
 STATUS = ("Uid", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")
 """The lines of ``/proc/PID/status`` that are walls; as in ``agent_executor/supervisor.py``."""
 
-_TOLD_OTHERWISE = frozenset({
-    "CapDrop", "CgroupnsMode", "IpcMode", "LogConfig", "MaskedPaths", "OomKillDisable", "ReadonlyPaths", "Runtime",
-    "SecurityOpt", "Tmpfs", "Ulimits",
-})  # fmt: skip
-"""Fields that Podman describes in words of its own; the kernel's answers stand for them."""
-
 
 @dataclass(frozen=True)
 class Wall:
@@ -94,17 +88,8 @@ def walls(
 
 
 def _engine_says(traits: Traits, asked: Mapping[str, Any], found: Mapping[str, Any]) -> Wall:
-    told = found["HostConfig"]
-    differs = []
-    for field, value in asked.items():
-        if traits.podman and field in _TOLD_OTHERWISE:
-            continue
-        if field == "Runtime" and not value:
-            value = traits.runtime
-        if _plain(value) != _plain(told.get(field)):
-            differs.append(field)
-    if traits.podman and asked["Runtime"] not in ("", found.get("OCIRuntime")):
-        differs.append("Runtime")
+    told = traits.described(found, asked)
+    differs = [field for field, value in asked.items() if _plain(value) != _plain(told.get(field))]
     return Wall(
         "the configuration", not differs, f"the engine has another {', '.join(differs)}" if differs else "as asked",
         "`docker info` warns of what the engine's kernel lacks, such as cgroup controllers that a rootless engine was "

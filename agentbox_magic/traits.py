@@ -108,6 +108,20 @@ class Traits:
             host.update(_for_podman(host))
         return {**config, "HostConfig": host}
 
+    def described(self, found: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+        """The HostConfig in the engine's description of a container, in the words in which it was asked for.
+
+        What Podman does not tell is taken as it was asked: the kernel has to be the witness.
+        """
+        told = dict(found["HostConfig"])
+        if self.podman:
+            told.update(_from_podman(told, asked))
+        if self.podman and asked["Runtime"] in (self.runtime, PurePosixPath(self.runtime).name):
+            told["Runtime"] = asked["Runtime"]  # one for all its containers
+        if not asked["Runtime"]:
+            told["Runtime"] = ""
+        return told
+
 
 def _for_podman(host: dict[str, Any]) -> dict[str, Any]:
     # A profile is a file that Podman reads, and masked paths are an option.
@@ -122,6 +136,27 @@ def _for_podman(host: dict[str, Any]) -> dict[str, Any]:
     # Podman's default for nproc may be more than it may set itself.
     nproc = {"Name": "nproc", "Soft": host["PidsLimit"], "Hard": host["PidsLimit"]}
     return {"SecurityOpt": security, "Tmpfs": mounts, "Ulimits": [*host["Ulimits"], nproc]}
+
+
+def _from_podman(told: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    silent = {name: asked[name] for name in ("CapDrop", "CgroupnsMode", "MaskedPaths", "ReadonlyPaths")}
+    masks = [option for option in asked["SecurityOpt"] if option.startswith("mask=")]
+    security = [
+        "no-new-privileges:true" if option == "no-new-privileges" else option
+        for option in told.get("SecurityOpt") or []
+    ]
+    mounts = dict(told.get("Tmpfs") or {})
+    for path, options in asked["Tmpfs"].items():
+        if {*options.split(",")} - {"U", "notmpcopyup"} <= {*mounts.get(path, "").split(",")}:  # it adds words
+            mounts[path] = options
+    return {
+        **silent,
+        "IpcMode": "private" if told.get("IpcMode") == "shareable" else told.get("IpcMode"),
+        "LogConfig": {"Type": (told.get("LogConfig") or {}).get("Type"), "Config": {}},
+        "SecurityOpt": [*security, *masks],
+        "Tmpfs": mounts,
+        "Ulimits": [{**one, "Name": one["Name"].removeprefix("RLIMIT_").lower()} for one in told.get("Ulimits") or []],
+    }
 
 
 def _kind(name: str, known: Mapping[str, Any]) -> str:
