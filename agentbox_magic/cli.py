@@ -297,6 +297,14 @@ def _prune(options: argparse.Namespace) -> Outcome:
     return Outcome({"removed": removed}, f"removed {len(removed)} ownerless boxes")
 
 
+def _doctor(options: argparse.Namespace) -> Outcome:
+    from agentbox_magic import doctor
+    from agentbox_magic.engine import Engine
+
+    report = doctor.run(Engine.connect(), options.runtime, _progress)
+    return Outcome(report.to_dict(), str(report), 0 if report.ok else 1)
+
+
 def _mcp(options: argparse.Namespace) -> None:
     """Speak the Model Context Protocol on stdin and stdout, until the client closes them."""
     try:
@@ -454,6 +462,10 @@ def parser() -> argparse.ArgumentParser:
 
     verb("ps", _ps, "list the sandboxes on the engine")
     verb("build", _build, "build the image")
+    one = verb(
+        "doctor", _doctor, "attack a box and tell which walls hold; exit code 1 if one that is promised does not"
+    )
+    one.add_argument("--runtime", default="", metavar="NAME", help="the engine's, such as runsc (default: its own)")
     verb("prune", _prune, "remove what a crash of the engine left, if its owner is gone")
     return whole
 

@@ -315,6 +315,13 @@ def test_build_and_prune_say_what_they_did(image: str) -> None:
     assert as_json("prune")["removed"] == []
 
 
+def test_the_doctor() -> None:
+    report = as_json("doctor")
+    assert report["ok"]
+    assert agentbox("doctor").endswith(report["badge"] + "\n")
+    assert "no runtime nowhere" in as_json("doctor", "--runtime", "nowhere", code=125)["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
