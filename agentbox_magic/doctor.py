@@ -381,7 +381,7 @@ def _apparmor(process: Path, traits: Traits, readable: bool) -> Check:
     if traits.apparmor and readable:
         with contextlib.suppress(OSError):
             how = f"read /proc/PID/attr/current of its PID 1: {(process / 'attr' / 'current').read_text()[:60].strip()}"
-    advice = "a second lock behind the filter; a kernel with AppArmor (Debian, Ubuntu, SUSE) has it by itself"
+    advice = "a second lock behind the filter; a kernel that has it (Debian, Ubuntu, SUSE) loads apparmor/agentbox"
     return Check("AppArmor", bool(traits.apparmor) and "unconfined" not in how, how, advice, False, "AppArmor")
 
 
