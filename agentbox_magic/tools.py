@@ -195,7 +195,7 @@ class Desk:
             one = self._admit(record, name, payload)
             arguments = self._arguments(one, payload)
             record.arguments = arguments
-            if len(self._serving) >= AT_ONCE:
+            if sum(one.record.outcome == "running" for one in self._serving.values()) >= AT_ONCE:
                 raise _RefusedError("", f"{AT_ONCE} calls are under way already; wait for one to end")
         except _RefusedError as refusal:
             record.outcome, record.error = "refused", str(refusal)
@@ -279,7 +279,7 @@ class _Serving:
     def __init__(self, desk: Desk, one: Tool, record: ToolCall, number: int, arguments: dict[str, Any]) -> None:
         self._desk = desk
         self._tool = one
-        self._record = record
+        self.record = record
         self._number = number
         self._arguments = arguments
         self._started = time.monotonic()
@@ -308,7 +308,7 @@ class _Serving:
             else:
                 value = self._wait(self._tool.function(**self._arguments))
                 self._check(value)
-                self._record.value = value
+                self.record.value = value
                 self._end("ok")
                 self._desk.reply(self._number, value)
         except _RefusedError as refusal:
@@ -329,8 +329,8 @@ class _Serving:
 
     def _end(self, outcome: Outcome, error: str | None = None) -> None:
         """Complete the record, before anybody hears of it."""
-        self._record.seconds = time.monotonic() - self._started
-        self._record.outcome, self._record.error = "stopped" if self._stopped else outcome, error
+        self.record.seconds = time.monotonic() - self._started
+        self.record.outcome, self.record.error = "stopped" if self._stopped else outcome, error
 
     def _fail(self, outcome: Outcome, kind: str, message: str) -> None:
         self._end(outcome, f"{kind}: {message}" if kind else message)
@@ -358,12 +358,12 @@ class _Serving:
             raise _RefusedError("TypeError", message) from None
         if len(body) > MAX_PAYLOAD:
             raise _RefusedError("", f"what {self._tool.name} returned is more than {format_size(MAX_PAYLOAD)}")
-        self._desk.spend(self._tool, self._record, len(body))
+        self._desk.spend(self._tool, self.record, len(body))
 
     def _step_through(self) -> None:
         """A generator is asked for the next item when the agent wants one."""
         items = self._tool.function(**self._arguments)
-        self._record.value = []
+        self.record.value = []
         try:
             while (step := self.steps.get()) is not None:
                 self._number, wants_more = step
@@ -374,7 +374,7 @@ class _Serving:
                 except (StopIteration, StopAsyncIteration):
                     break
                 self._check(item)
-                self._record.value.append(item)
+                self.record.value.append(item)
                 self._desk.reply(self._number, [item])
         finally:
             if self._loop is None:
