@@ -46,6 +46,8 @@ class Printer:
                     print(payload[start : start + size].decode("utf-8", "replace"), flush=True)
                 start += size
 
+    tell_last = tell
+
     def sync(self) -> None:
         """Each write goes out at once."""
 
