@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -241,12 +242,21 @@ def running(boxes: Callable[[], set[str]], client: docker.DockerClient) -> Calla
     return lambda: len(boxes() & {one.id for one in client.containers.list(sparse=True)})
 
 
-def test_a_killed_kernel_leaves_no_boxes(
-    kernel: Kernel, boxes: Callable[[], set[str]], running: Callable[[], int]
-) -> None:
-    kernel.run(AGENT)
-    kernel.start("wait.map([600] * 20, concurrency=5)")
-    seconds_until(lambda: running() == 5, within=60)
+def test_a_killed_kernel_leaves_no_boxes(kernel: Kernel, boxes: Callable[[], set[str]], tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    kernel.run(
+        "from agentbox_magic import agent\n"
+        "def begin() -> None:\n"
+        f"    with open({str(begun)!r}, 'a') as file: file.write('x')\n"
+        "@agent(mem='64m', cpus=0.5, tools=[begin])\n"
+        "def wait(n: int) -> None:\n"
+        "    import time\n"
+        "    begin()\n"
+        "    time.sleep(600)\n"
+    )
+    kernel.start("wait.map(range(20), concurrency=5)")
+    seconds_until(lambda: begun.exists() and begun.stat().st_size == 5, within=120)
+    assert len(boxes()) == 5
     os.kill(kernel.pid, signal.SIGKILL)
     seconds_until(lambda: not boxes(), within=5)
 
