@@ -12,15 +12,20 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psutil
 import pytest
 from waiting import seconds_until
 
 from agent_executor.forward import PIECE, WINDOW, Connections
-from agent_executor.wire import ProtocolError
-from agentbox_magic import Sandbox
+from agent_executor.wire import Decoder, ProtocolError, encode
+from agentbox_magic import Limits, Sandbox
+from agentbox_magic.channel import PROTOCOL, Channel
 from agentbox_magic.commands import CommandHandle
+from agentbox_magic.forward import Forward
+from agentbox_magic.link import Link
+from agentbox_magic.relay import SocketPipe
 
 SIZE = 50 * 2**20
 
@@ -298,3 +303,46 @@ def test_a_hostile_box_that_sends_without_end() -> None:
         pieces = [({"kind": "data", "connection": 1}, bytes(PIECE))] * (WINDOW + 8)  # and the socket holds some
         with pytest.raises(ProtocolError, match="more than was granted"):
             [connections.take(*piece) for piece in pieces]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param([{"kind": "data", "connection": 9}], id="a connection that nobody opened"),
+        pytest.param([{"kind": "data", "connection": 1}] * (WINDOW + 200), id="more than the window"),
+        pytest.param([{"kind": "close", "connection": 2}], id="the next connection"),
+    ],
+)
+def test_a_hostile_box_is_killed(answer: list[dict[str, object]]) -> None:
+    """Through the host's whole reader: a channel whose other end is a liar."""
+    ours, theirs = socket.socketpair()
+    killed = threading.Event()
+    channel = Channel(SocketPipe(ours))
+    link = Link(channel, Limits(), killed.set)
+    greeting = threading.Thread(target=channel.handshake, args=(30,))
+    greeting.start()
+    forward = Forward(link, 80)
+    host, _, port = forward.host.partition(":")
+    theirs.settimeout(30)
+    decoder, heard = Decoder(), list[dict[str, Any]]()
+
+    def said(kind: str) -> dict[str, Any]:
+        while True:
+            while heard:
+                header = heard.pop(0)
+                if header.get("kind", header["type"]) == kind:
+                    return header
+            heard.extend(header for header, _ in decoder.feed(theirs.recv(65536)))
+
+    with theirs, socket.create_connection((host, int(port))):
+        hello = said("hello")
+        theirs.sendall(hello["nonce"].encode() + encode({"type": "ready", "protocol": PROTOCOL}))
+        greeting.join()
+        number = said("forward_request")["id"]
+        said("open")
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may hang up in the middle
+            for one in answer:
+                theirs.sendall(encode({"type": "forward", "id": number, **one}, bytes(PIECE)))
+        assert killed.wait(30)
+        channel.close()
+    assert forward.wait(30)
