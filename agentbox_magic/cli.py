@@ -290,10 +290,11 @@ def _build(options: argparse.Namespace) -> Outcome:
 
 
 def _prune(options: argparse.Namespace) -> Outcome:
-    from agentbox_magic import reaper
+    from agentbox_magic import reaper, relay
     from agentbox_magic.engine import Engine
 
     removed = reaper.sweep(Engine.connect())
+    relay.sweep()
     return Outcome({"removed": removed}, f"removed {len(removed)} ownerless boxes")
 
 

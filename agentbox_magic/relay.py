@@ -27,6 +27,7 @@ from agentbox_magic import hardening
 from agentbox_magic.engine import Engine, Pipe
 from agentbox_magic.errors import SandboxError
 
+RUNTIME, TEMPORARY = "/run/user", "/tmp"
 IDLE_SECONDS = 60.0
 """How long a relay waits for somebody to connect."""
 START_SECONDS = 60.0
@@ -68,18 +69,33 @@ class SocketPipe:
 
 
 def folder() -> Path:
-    """Where the sockets of this user's relays are.
+    """Where the sockets of this user's relays are. No variable has a say in it: all must find the same one.
 
     Raises:
         SandboxError: somebody else's hands are on it.
     """
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    path = Path(base, "agentbox") if base and Path(base).is_dir() else Path(f"/tmp/agentbox-{os.getuid()}")
-    path.mkdir(mode=0o700, exist_ok=True)
+    uid = os.getuid()
+    runtime = Path(RUNTIME, str(uid))
+    path = runtime / "agentbox" if runtime.is_dir() else Path(TEMPORARY, f"agentbox-{uid}")
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
     status = path.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise SandboxError(f"{path} is not a directory that is this user's alone; remove it, or set XDG_RUNTIME_DIR")
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != uid or status.st_mode & 0o077:
+        raise SandboxError(f"{path} is not a directory that is this user's alone; remove it")
     return path
+
+
+def sweep() -> None:
+    """Remove the sockets of relays that were killed."""
+    for path in folder().iterdir():
+        if path.suffix:
+            continue
+        with _only_one(path.name):
+            try:
+                _dial(path.name).close()
+            except (ConnectionRefusedError, FileNotFoundError):
+                path.unlink(missing_ok=True)
+                _lock_path(path.name).unlink(missing_ok=True)
 
 
 def _socket_path(container: str) -> Path:
@@ -212,8 +228,7 @@ class _Guest:
 class Relay:
     """The pipe of one box and those who share it."""
 
-    def __init__(self, engine: Engine, container: str, pipe: Pipe) -> None:
-        self._engine = engine
+    def __init__(self, container: str, pipe: Pipe) -> None:
         self._container = container
         self._pipe = pipe
         self._lock = threading.Lock()
@@ -264,8 +279,7 @@ class Relay:
                 for header, body in self._decoder.feed(data):
                     self._tell(header, body)
         except (ProtocolError, RecursionError):
-            with contextlib.suppress(SandboxError):
-                self._engine.remove(self._container)
+            pass  # a box that lies, or another host that has taken the pipe: either way there is nothing left to carry
         self._path.unlink(missing_ok=True)
         _lock_path(self._container).unlink(missing_ok=True)
         with self._lock:
@@ -380,7 +394,7 @@ def _begin(container: str) -> Relay:
     found = engine.inspect(container)
     if found is None:
         raise SandboxError("it has ended")
-    relay = Relay(engine, container, engine.attach(container))
+    relay = Relay(container, engine.attach(container))
     relay.greet(found["Config"]["Labels"][hardening.RESYNC].encode())
     return relay
 

@@ -310,9 +310,14 @@ def test_run(tmp_path: Path) -> None:
     assert as_json("run", "--mem", "128m", "-c", "bytearray(2**30)", code=137)["status"] == "oom"
 
 
-def test_build_and_prune_say_what_they_did(image: str) -> None:
+def test_build_and_prune_say_what_they_did(image: str, box: str) -> None:
     assert as_json("build") == {"image": image}
-    assert as_json("prune")["removed"] == []
+    left = [relay.folder() / f"{'0' * 32}{suffix}" for suffix in ("", ".lock")]  # of a relay that was killed
+    for path in left:
+        path.write_text("")
+    assert isinstance(as_json("prune")["removed"], list)
+    assert not any(path.exists() for path in left)
+    assert agentbox("exec", box, "echo here") == "here\n"  # its relay was left alone
 
 
 def test_the_doctor() -> None:
@@ -414,17 +419,19 @@ def test_a_relay_without_guests_ends() -> None:
 def test_a_folder_that_others_can_reach_is_not_used(
     hands: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    assert relay.folder() == tmp_path / "agentbox"
-    (tmp_path / "agentbox").rmdir()
+    monkeypatch.setattr(relay, "RUNTIME", str(tmp_path))
+    monkeypatch.setattr(relay, "TEMPORARY", str(tmp_path))
+    path = tmp_path / f"agentbox-{os.getuid()}"
+    assert relay.folder() == path
+    path.rmdir()
     if hands == "open":
-        (tmp_path / "agentbox").mkdir()
-        (tmp_path / "agentbox").chmod(0o755)
+        path.mkdir()
+        path.chmod(0o755)
     elif hands == "link":
-        (tmp_path / "agentbox").symlink_to("/")
+        path.symlink_to("/")
     else:
-        (tmp_path / "agentbox").write_text("")
-    with pytest.raises((SandboxError, FileExistsError)):
+        path.write_text("")
+    with pytest.raises(SandboxError, match="is not a directory that is this user's alone"):
         relay.folder()
 
 
