@@ -358,7 +358,8 @@ def _box_options(options: argparse.Namespace) -> dict[str, Any]:
 
     specs = packages.normalise(spec for text in options.packages for spec in packages.split(text))
     return {
-        "mem": options.mem, "cpus": options.cpus, "pids": options.pids, "image": options.image, "packages": specs,
+        "mem": options.mem, "cpus": options.cpus, "pids": options.pids, "image": options.image,
+        "runtime": options.runtime, "packages": specs,
         "env": _pairs(options.env),
     }  # fmt: skip
 
@@ -477,6 +478,7 @@ def _add_box_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--cpus", default=defaults.cpus, metavar="N", help="cores, such as 0.5 (default 1)")
     one.add_argument("--pids", default=defaults.pids, metavar="N", help="processes and threads (default 50)")
     one.add_argument("--image", metavar="NAME", help="an image with Python 3.9 or newer (default: ours)")
+    one.add_argument("--runtime", default="", metavar="NAME", help="a runtime of the engine (default: the engine's)")
     one.add_argument("--with", dest="packages", action="append", default=[], metavar="PKG,...",
                      help="packages for pip to fetch")  # fmt: skip
     one.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="for its environment")
