@@ -71,6 +71,7 @@ class AsyncCommandHandle(_Async):
     """A command in the background. See :class:`~agentbox_magic.commands.CommandHandle`."""
 
     wait = _awaited(CommandHandle.wait)
+    interrupt = _awaited(CommandHandle.interrupt)
     kill = _awaited(CommandHandle.kill)
     send_stdin = _awaited(CommandHandle.send_stdin)
     close_stdin = _awaited(CommandHandle.close_stdin)
