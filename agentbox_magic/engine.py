@@ -96,6 +96,7 @@ class Pipe:
         self._raw = raw  # keeps the response alive, and so the connection
         self._socket: socket.socket = getattr(raw, "_sock", raw)
         self._socket.settimeout(None)
+        self._owner = os.getpid()
         self._buffer = bytearray()
         self._left = 0
         self._stream = 0
@@ -133,8 +134,9 @@ class Pipe:
         """Close both ways: the box's PID 1 sees end of file and ends. Wakes a reader."""
         if not self._closed:
             self._closed = True
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+            if os.getpid() == self._owner:  # a fork has a copy of the descriptor, and the pipe is not its to end
+                with contextlib.suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
             with contextlib.suppress(OSError):
                 self._raw.close()
             with contextlib.suppress(OSError):
@@ -190,7 +192,7 @@ class Engine:
 
     # -- containers ---------------------------------------------------------------------------------------------------
 
-    def create(self, config: dict[str, Any]) -> str | None:
+    def create(self, config: dict[str, Any], name: str | None = None) -> str | None:
         """Create a container from Docker's own JSON; its id, or None if the engine lacks the image.
 
         Raises:
@@ -199,7 +201,7 @@ class Engine:
         config = self.traits.translate(config)
         try:
             with _plain_errors():
-                container: str = self._client.create_container_from_config(config)["Id"]
+                container: str = self._client.create_container_from_config(config, name)["Id"]
                 return container
         except SandboxError as error:
             if isinstance(error.__cause__, docker.errors.ImageNotFound):
@@ -216,6 +218,24 @@ class Engine:
         """Start a created container."""
         with _plain_errors():
             self._client.start(container)
+
+    def update(self, container: str, resources: dict[str, int]) -> None:
+        """Change a running container's limits, named as in its HostConfig. (docker-py's own method lacks some.)
+
+        Raises:
+            SandboxError: the engine refuses, or cannot do all of it.
+        """
+        with _plain_errors():
+            url = self._client._url("/containers/{0}/update", container)  # type: ignore[attr-defined]  # not in its stubs
+            reply = self._client._post_json(url, data=resources)  # type: ignore[attr-defined]
+            answer = self._client._result(reply, json=True)  # type: ignore[attr-defined]
+        if answer.get("Warnings"):
+            raise SandboxError(f"the Docker engine changed the limits only in part: {answer['Warnings'][0]}")
+
+    def rename(self, container: str, name: str) -> None:
+        """Give a container another name."""
+        with _plain_errors():
+            self._client.rename(container, name)
 
     def inspect(self, container: str) -> dict[str, Any] | None:
         """The engine's own description of a container; None if there is no such container."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import secrets
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from agentbox_magic import owner, resources
@@ -23,6 +23,9 @@ METADATA = "agentbox.metadata"
 RESYNC = "agentbox.resync"
 """What a new host writes first to a detached box, which may have been left in mid-sentence. The box's code does not
 know it."""
+
+WARM = "agentbox_warm_"
+"""How the name of a container begins that waits for somebody to want it. Then it is renamed: labels cannot change."""
 
 FIRST_UID, UIDS = 10_000, 50_000
 """The range of uids: above the image's own, and below 65536, which is all that rootless engines map."""
@@ -93,11 +96,23 @@ class Box:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-def tmpfs(limits: Limits, uid: int, pty: bool) -> dict[str, str]:
-    """The writable directories, in memory and counted against it.
+def files_size(limits: Limits) -> int:
+    """What the writable directories may hold together: at most half of the memory, because files that fill the whole of
+    it would leave no room for a process.
 
-    Together with /dev/shm they may hold at most half of the memory: files that fill the whole of it would leave no
-    room for a process. /workspace is not ``noexec``, because extension modules of packages are loaded from there.
+    A power of two, so that boxes of somewhat different memory have the same directories, whose sizes cannot be changed
+    once the box runs.
+
+    >>> files_size(Limits(mem=600 * 2**20)) // 2**20
+    256
+    """
+    return 1 << (limits.mem.bit_length() - 2)
+
+
+def tmpfs(limits: Limits, uid: int, pty: bool) -> dict[str, str]:
+    """The writable directories, in memory and counted against it; with /dev/shm they hold :func:`files_size`.
+
+    /workspace is not ``noexec``, because extension modules of packages are loaded from there.
     """
 
     def options(size: int, *more: str) -> str:
@@ -106,8 +121,8 @@ def tmpfs(limits: Limits, uid: int, pty: bool) -> dict[str, str]:
                          f"gid={uid}", "mode=0700"])  # fmt: skip
 
     mounts = {
-        "/workspace": options(limits.mem // 4, "exec"),  # said, because the engine's own default is noexec
-        "/tmp": options(limits.mem // 8, "noexec"),
+        "/workspace": options(files_size(limits) // 2, "exec"),  # said, because the engine's own default is noexec
+        "/tmp": options(files_size(limits) // 4, "noexec"),
     }
     if not pty:  # empty and read-only: pseudo-terminals are few and shared by the whole host
         mounts["/dev/pts"] = "ro,nosuid,noexec,size=4096,mode=0555"
@@ -119,7 +134,6 @@ def environment(limits: Limits, box: Box, resync: str) -> list[str]:
 
     A name without ``=`` takes the image's variable away.
     """
-    threads = str(max(1, math.ceil(limits.cpus)))
     values = {
         "PATH": ":".join(["/opt/agentbox/venv/bin", "/opt/agentbox/packages/bin", *box.start.path]),
         "HOME": "/tmp",
@@ -129,9 +143,7 @@ def environment(limits: Limits, box: Box, resync: str) -> list[str]:
         "IPYTHONDIR": "/tmp/.ipython",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
-        # Numeric libraries start a thread per core of the host, which neither fits the pids limit nor helps.
-        "OMP_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
+        **thread_counts(limits),
         **box.env,
         # For the supervisor, which takes them out before any code runs.
         "AGENTBOX_CWD": box.cwd or "",
@@ -139,6 +151,48 @@ def environment(limits: Limits, box: Box, resync: str) -> list[str]:
         "AGENTBOX_RESYNC": resync,
     }
     return [f"{name}={value}" for name, value in values.items()] + sorted(set(box.start.unset) - set(values))
+
+
+def name_of(container: str, limits: Limits) -> str:
+    """The name of a container that was started for nobody in particular and has been handed out with these limits.
+
+    >>> name_of("0123456789abcdef", Limits())
+    'agentbox_0123456789ab_536870912_1.0_50_300.0'
+    """
+    values = (limits.mem, float(limits.cpus), limits.pids, limits.timeout)
+    return "_".join([LABEL, container[:12], *map(str, values)])
+
+
+def limits_of(name: str, labels: dict[str, str]) -> Limits:
+    """What a container was handed out with, as its name or else its label says.
+
+    >>> limits_of("agentbox_0123456789ab_536870912_1.0_50_None", {}) == Limits(timeout=None)
+    True
+    """
+    first = Limits(**json.loads(labels.get(LIMITS, "{}")))
+    parts = name.split("_")
+    if len(parts) != 6 or parts[0] != LABEL:
+        return first
+    mem, cpus, pids, timeout = parts[2:]
+    seconds = None if timeout == "None" else float(timeout)
+    return replace(first, mem=int(mem), cpus=float(cpus), pids=int(pids), timeout=seconds)
+
+
+def resources_of(limits: Limits) -> dict[str, int]:
+    """The part of the HostConfig that can be changed while a box runs."""
+    return {
+        "Memory": limits.mem,
+        "MemorySwap": limits.mem,  # memory and swap together: no swap
+        "PidsLimit": limits.pids,
+        "NanoCpus": int(limits.cpus * 1e9),
+        "CpuShares": max(2, int(limits.cpus * 1024)),  # its part when the host is busy
+    }
+
+
+def thread_counts(limits: Limits) -> dict[str, str]:
+    """Numeric libraries start a thread per core of the host, which neither fits the pids limit nor helps."""
+    threads = str(max(1, math.ceil(limits.cpus)))
+    return {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
 
 
 def container_config(limits: Limits, box: Box) -> dict[str, Any]:
@@ -206,24 +260,20 @@ def container_config(limits: Limits, box: Box) -> dict[str, Any]:
             "Mounts": [],
             "VolumesFrom": [],
             "Tmpfs": tmpfs(limits, uid, box.pty),
-            "ShmSize": limits.mem // 8,
+            "ShmSize": files_size(limits) // 4,
             "LogConfig": {"Type": "none", "Config": {}},  # a flood of output would fill the host's disk
             # No StorageOpt: a size for the root file system takes xfs with quotas, and nothing can be written there.
             # -- what it can use
-            "Memory": limits.mem,
-            "MemorySwap": limits.mem,  # memory and swap together: no swap
+            **resources_of(limits),
             "MemorySwappiness": 0,
             "OomKillDisable": False,  # or a box that is out of memory would hang
             "OomScoreAdj": 500,  # before anything of the host
-            "PidsLimit": limits.pids,
-            "NanoCpus": int(limits.cpus * 1e9),
-            "CpuShares": max(2, int(limits.cpus * 1024)),  # its part when the host is busy
             "Ulimits": [
                 {"Name": name, "Soft": value, "Hard": value}
                 for name, value in {
                     "nofile": 1024,
                     "core": 0,  # a core file would be the host's
-                    "fsize": limits.mem,  # a sparse file looks larger than all that a box can hold
+                    "fsize": 2 * files_size(limits),  # a sparse file looks larger than all that a box can hold
                     "memlock": 65536,
                     "msgqueue": 0,
                     "sigpending": 1024,  # queued signals and timers are the kernel's memory

@@ -38,6 +38,10 @@ _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _MANYLINUX = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_24", "manylinux_2_17", "manylinux2014", "linux")
 
 
+_present: set[tuple[Engine, str]] = set()
+"""Default images that have been seen on an engine: what creates containers of one hears if it is gone."""
+
+
 def python_minor() -> str:
     """This interpreter's, such as ``"3.11"``: functions travel as its bytecode."""
     return f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -86,7 +90,10 @@ def build(engine: Engine, progress: Progress) -> str:
         ImageError: a part cannot be had; the message says which and what to do.
     """
     name = default_image()
+    if (engine, name) in _present:
+        return name
     if engine.image(name):
+        _present.add((engine, name))
         return name
     base, minor = _base(engine, lambda text, part: progress(text, part * 0.4))
     with tempfile.TemporaryDirectory(prefix="agentbox-") as folder:
@@ -104,7 +111,13 @@ def build(engine: Engine, progress: Progress) -> str:
                 if step:
                     progress(f"building: {step[3][:60]}", 0.7 + 0.3 * (int(step[1]) - 1) / int(step[2]))
     progress("image ready", 1.0)
+    _present.add((engine, name))
     return name
+
+
+def forget(name: str) -> None:
+    """Look for an image the next time, because an engine has said that it lacks it."""
+    _present.difference_update({known for known in _present if known[1] == name})
 
 
 def add_file(tar: tarfile.TarFile, name: str, data: bytes) -> None:

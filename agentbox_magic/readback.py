@@ -52,6 +52,23 @@ def verify(
             )
 
 
+def verify_limits(asked: Mapping[str, Any], found: Mapping[str, Any], memory_limit: Any) -> None:
+    """Raise PolicyError if a running box has other limits than it was just given.
+
+    Args:
+        asked: fields of the HostConfig.
+        found: the engine's description of the box.
+        memory_limit: what its PID 1 says.
+    """
+    answers = [
+        Wall(f"the limit {field}", found["HostConfig"].get(field) == value, f"{found['HostConfig'].get(field)}", "")
+        for field, value in asked.items()
+    ]
+    for wall in [*answers, _memory("seen from inside", memory_limit, asked["Memory"])]:
+        if not wall.holds:
+            raise PolicyError(f"the box was removed, because a wall is missing: {wall.name} ({wall.seen})")
+
+
 def walls(
     traits: Traits, asked: Mapping[str, Any], found: Mapping[str, Any], greeting: Mapping[str, Any] | None
 ) -> list[Wall]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import json
 import queue
 import secrets
@@ -15,23 +16,21 @@ from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any
 
-from agent_executor.wire import Header, ProtocolError
-from agentbox_magic import badge, calls, derived, exchange, hardening, images, readback, reaper, relay
-from agentbox_magic.channel import Channel, ChannelClosedError
+from agent_executor.wire import Header
+from agentbox_magic import badge, calls, derived, exchange, hardening, images, pool, reaper, relay
+from agentbox_magic.channel import Channel
 from agentbox_magic.collector import Collector, OnClear, OnResult, OnText
 from agentbox_magic.commands import Commands
 from agentbox_magic.engine import Engine
-from agentbox_magic.errors import ImageError, PolicyError, SandboxClosedError, SandboxError
+from agentbox_magic.errors import SandboxClosedError, SandboxError
 from agentbox_magic.execution import Execution
 from agentbox_magic.files import Files
 from agentbox_magic.forward import Forward
+from agentbox_magic.launch import ImageGoneError, Launched, configure, greet, launch
 from agentbox_magic.limits import Limits
 from agentbox_magic.link import OUTER_GRACE_SECONDS, Link
-from agentbox_magic.text import clean
 from agentbox_magic.values import MAX_SIZE
 
-START_SECONDS = 60.0
-"""How long a started container may take to greet."""
 SLOW_SECONDS = 1.0
 DETACHED_LIFETIME = 3600.0
 
@@ -127,15 +126,13 @@ class Sandbox:
         commands: shell commands in it, see :class:`~agentbox_magic.commands.Commands`.
     """
 
-    def __init__(
-        self, *, engine: Engine, container: str, channel: Channel, limits: Limits, python: str, detached: bool
-    ) -> None:
+    def __init__(self, launched: Launched, limits: Limits, detached: bool) -> None:
         """Not for callers: use :meth:`create` or :meth:`connect`."""
-        self._engine = engine
-        self._container = container
-        self._channel = channel
+        self._engine = launched.engine
+        self._container = launched.container
+        self._channel = channel = launched.channel
         self._lock = threading.Lock()
-        self._python = python
+        self._python = launched.python
         self._detached = detached
         myself = weakref.ref(self)
 
@@ -228,24 +225,16 @@ class Sandbox:
         reaper.sweep_once(engine)
         engine.traits.kind(box.runtime)  # before anything is built for a runtime that is not there
         image, start = derived.prepare(engine, box.image or None, packages, progress)
-        config = hardening.container_config(limits, replace(box, image=image, start=start))
-        container = engine.create(config)
-        if container is None:
-            raise ImageError(f"the image {image} was there and is gone; try once more")
-        try:
-            pipe = None if box.detached else engine.attach(container)
-            engine.start(container)
-            found = engine.inspect(container)  # while its Python starts, so that it costs no time
-
-            def check(greeting: Header) -> None:
-                if found is not None:
-                    readback.verify(engine.traits, engine.traits.translate(config), found, greeting)
-
-            channel = Channel(pipe or relay.connect(container))
-            return cls._greet(engine, container, channel, limits, box.detached, check)
-        except BaseException:
-            engine.remove(container)
-            raise
+        whole = replace(box, image=image, start=start)
+        launched = pool.current().take(engine, limits, whole)
+        if launched is None:
+            try:
+                launched = launch(engine, limits, whole)
+            except ImageGoneError:  # it was there when this process first looked
+                images.forget(image)
+                derived.prepare(engine, box.image or None, packages, progress)
+                launched = launch(engine, limits, whole)
+        return cls(launched, limits, box.detached)
 
     @classmethod
     def connect(cls, sandbox_id: str) -> Sandbox:
@@ -263,34 +252,8 @@ class Sandbox:
             raise SandboxClosedError(f"there is no sandbox {sandbox_id}; Sandbox.list() tells which there are")
         if hardening.RESYNC not in labels:
             raise SandboxError(f"the sandbox {sandbox_id} belongs to another process; create it with detach=True")
-        limits = Limits(**json.loads(labels[hardening.LIMITS]))
-        return cls._greet(engine, found["Id"], Channel(relay.connect(found["Id"])), limits, detached=True)
-
-    @classmethod
-    def _greet(
-        cls,
-        engine: Engine,
-        container: str,
-        channel: Channel,
-        limits: Limits,
-        detached: bool,
-        check: Callable[[Header], None] | None = None,
-    ) -> Sandbox:
-        try:
-            hello = channel.handshake(START_SECONDS)
-            if check:
-                check(hello)
-        except PolicyError:
-            channel.close()
-            raise
-        except (queue.Empty, ChannelClosedError, ProtocolError) as error:
-            channel.close()
-            said = channel.last_words.strip().splitlines()
-            why = str(error) or (said[-1][:300] if said else "it ended without a word")
-            raise SandboxError(f"the box does not answer: {why}") from error
-        python = hello.get("python")  # the text of anything but a string could overflow the stack
-        python = clean(python[:40], colour=False) if isinstance(python, str) else "unknown"
-        return cls(engine=engine, container=container, channel=channel, limits=limits, python=python, detached=detached)
+        channel = Channel(relay.connect(found["Id"]))
+        return cls(greet(engine, found["Id"], channel), hardening.limits_of("", labels), detached=True)
 
     @classmethod
     def list(cls, metadata: dict[str, str] | None = None) -> builtins.list[SandboxInfo]:
@@ -299,9 +262,11 @@ class Sandbox:
         Args:
             metadata: only those that have at least this.
         """
-        found = [_info(one) for one in Engine.connect().containers(f"{hardening.LABEL}=sandbox")]
         wanted = (metadata or {}).items()
-        return [info for info in found if wanted <= info.metadata.items()]
+        found = Engine.connect().containers(f"{hardening.LABEL}=sandbox")
+        named = [(one, _name(one)) for one in found]
+        infos = [_info(one, name) for one, name in named if not name.startswith(hardening.WARM)]
+        return [info for info in infos if wanted <= info.metadata.items()]
 
     # -- what it is ---------------------------------------------------------------------------------------------------
 
@@ -329,7 +294,7 @@ class Sandbox:
         found = self._engine.inspect(self._container)
         for one in self._engine.containers(f"{hardening.LABEL}=sandbox"):
             if found is not None and one["Id"] == self._container:
-                return replace(_info(one), walls=badge.told(found, self._engine.traits))
+                return replace(_info(one, _name(one)), walls=badge.told(found, self._engine.traits))
         raise SandboxClosedError("this sandbox has ended; create another")
 
     def get_metrics(self, patience: float = 60.0) -> Metrics:
@@ -573,6 +538,32 @@ class Sandbox:
             raise ValueError(f"timeout {seconds} is out of range; give a number of seconds above 0, such as 3600")
         self._link.request("lifetime_request", seconds=seconds)
 
+    def reset(self, *, env: dict[str, str] | None = None) -> None:
+        """Make the box as it was when it was created: every process but its first is killed, every file removed, and it
+        is looked whether anything is left. What is running ends as ``killed``.
+
+        What the kernel has counted since the start of the container stays: its peak of memory, its CPU time, the last
+        process number. Code in the box can read these; nothing else of what came before.
+
+        Args:
+            env: environment variables, in the place of those of an earlier ``reset``, beside those of the creation.
+
+        Raises:
+            SandboxError: something cannot be undone; the box has been killed.
+
+        Example:
+            >>> with Sandbox.create() as box:
+            ...     box.files.write("secret", "x")
+            ...     box.reset()
+            ...     box.files.exists("secret")
+            False
+        """
+        try:
+            configure(self._channel, "reset_request", env={**hardening.thread_counts(self.limits), **(env or {})})
+        except SandboxError:
+            self.kill()
+            raise
+
     def pause(self) -> None:
         """Freeze all that runs in it; it keeps its memory and uses no CPU. Deadlines go on."""
         self._engine.pause(self._container)
@@ -595,11 +586,18 @@ class Sandbox:
                 return False
             self._link.killed = True
         self._channel.close()
-        try:
-            self._engine.remove(self._container)
-        except SandboxError:
-            return True  # the engine is away; the container ends with its pipe, which is closed
+        self._remove()
         return True
+
+    def discard(self) -> None:
+        """:meth:`kill` without waiting for the engine, which removes the container meanwhile."""
+        self._link.killed = True
+        self._channel.close()  # its PID 1 ends at the end of its pipe, and a container that ends is removed
+        threading.Thread(target=self._remove, name="agentbox-remove", daemon=True).start()
+
+    def _remove(self) -> None:
+        with contextlib.suppress(SandboxError):  # the engine is away; the container ends with its pipe all the same
+            self._engine.remove(self._container)
 
     def __enter__(self) -> Sandbox:
         return self
@@ -613,13 +611,18 @@ class Sandbox:
         return f"Sandbox({self._container[:12]}, {'running' if self.is_running() else 'ended'})"
 
 
-def _info(one: dict[str, Any]) -> SandboxInfo:
+def _name(one: dict[str, Any]) -> str:
+    """The name of a container; of one just handed out, the one that it is about to have."""
+    return pool.current().renames().get(one["Id"], "") or str((one["Names"] or [""])[0]).removeprefix("/")
+
+
+def _info(one: dict[str, Any], name: str) -> SandboxInfo:
     labels = one["Labels"]
     return SandboxInfo(
         sandbox_id=one["Id"],
         state=one["State"],
         image=one["Image"],
-        limits=Limits(**json.loads(labels.get(hardening.LIMITS, "{}"))),
+        limits=hardening.limits_of(name, labels),
         started_at=datetime.fromtimestamp(one["Created"], timezone.utc),
         detached=hardening.RESYNC in labels,
         metadata=json.loads(labels.get(hardening.METADATA, "{}")),

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 
+# Boxes that wait would be seen as leaks; with AGENTBOX_POOL=2 the whole suite runs on such boxes all the same.
+os.environ.setdefault("AGENTBOX_POOL", "0")
+
 import docker
 import psutil
 import pytest
@@ -12,7 +15,7 @@ from kernel import Kernel
 
 from agentbox_magic import Sandbox, derived, images
 from agentbox_magic.engine import Engine
-from agentbox_magic.hardening import LABEL, OWNER
+from agentbox_magic.hardening import LABEL, OWNER, WARM
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,7 +69,8 @@ def boxes(client: docker.DockerClient) -> Callable[[], set[str]]:
 
     def now() -> set[str]:
         found = client.api.containers(all=True, filters={"label": f"{LABEL}=sandbox"})
-        return {one["Id"] for one in found if is_ours(one["Labels"].get(OWNER, ""))}
+        used = [one for one in found if not one["Names"][0].startswith(f"/{WARM}")]
+        return {one["Id"] for one in used if is_ours(one["Labels"].get(OWNER, ""))}
 
     before = now()
     return lambda: now() - before

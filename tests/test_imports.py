@@ -56,10 +56,10 @@ def test_every_exported_name_exists() -> None:
 
 
 ROWS = [
-    {"limits", "packages", "errors", "text", "resources", "owner", "cost"},
+    {"limits", "config", "packages", "errors", "text", "resources", "owner", "cost"},
     {"endpoint", "engine", "hardening", "images", "wheels", "derived", "traits", "readback", "badge", "ssh"},
     {"channel", "collector", "execution", "values"},
-    {"link", "calls", "exchange", "receiver", "commands", "files", "forward", "reaper", "relay", "sandbox",
+    {"link", "calls", "exchange", "receiver", "commands", "files", "forward", "reaper", "relay", "launch", "pool", "sandbox",
      "async_sandbox", "doctor"},
     {"display"},
     {"agents", "batch", "jobs", "tools", "schema", "pickling"},

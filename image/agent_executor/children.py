@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import selectors
@@ -21,6 +22,7 @@ PIPE_SIZE = 64 * 1024
 CHUNKS = 64
 """How many pieces one system call writes, at most."""
 FORK_ATTEMPTS = 100
+KILL_SECONDS = 5.0
 CUT_OFF = 117
 """The exit code of a worker that could not go on: its code closed what it needs."""
 
@@ -276,6 +278,21 @@ class Children:
     def kill(self, child: Child) -> None:
         """Kill a child and all that it started. The loop hears of it by SIGCHLD."""
         kill_tree(child.pid, self.others(child))
+
+    def kill_all(self) -> None:
+        """Kill every process but this one, and wait until all are dead. Raises TimeoutError where one does not die."""
+        until = time.monotonic() + KILL_SECONDS
+        with contextlib.suppress(ChildProcessError):  # no process is left, of ours or of anybody's: orphans are ours
+            while True:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(-1, signal.SIGKILL)
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid:
+                    self.dead.append((pid, os.waitstatus_to_exitcode(status)))
+                elif time.monotonic() > until:
+                    raise TimeoutError(errno.ETIMEDOUT, "a process does not die")
+                else:
+                    time.sleep(0.0005)
 
     def reap(self) -> None:
         """Note who has died, and with what."""

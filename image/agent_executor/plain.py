@@ -80,15 +80,9 @@ def _is_silenced(code: str, last: ast.stmt) -> bool:
 
 
 class Shell:
-    """One namespace: ``run`` a cell, answer what the supervisor tells the host."""
+    """One namespace: ``run`` a cell, answer what the supervisor tells the host. Made before the fork."""
 
-    def __init__(self, control: Control) -> None:
-        self._control = control
-        sys.stdin = open(os.devnull)  # noqa: SIM115  # open as long as the process
-        sys.stdout, sys.stderr = Stream(1, control), Stream(2, control)
-        vars(sys).update(__stdout__=sys.stdout, __stderr__=sys.stderr)  # what code restores after a replacement
-        builtins.input = no_input
-        builtins.display = self.display  # type: ignore[attr-defined]  # as IPython does, for code of notebooks
+    def __init__(self) -> None:
         if os.environ.get("MPLBACKEND", "").endswith("matplotlib_inline.backend_inline"):
             os.environ["MPLBACKEND"] = "agg"  # that backend needs IPython
         module = types.ModuleType("__main__")  # what pickle and multiprocessing look names up in
@@ -98,6 +92,15 @@ class Shell:
         self._flags = 0
         self._after = ""
         self._loop: Any = None
+
+    def attach(self, control: Control) -> None:
+        """Become a worker's own."""
+        self._control = control
+        sys.stdin = open(os.devnull)  # noqa: SIM115  # open as long as the process
+        sys.stdout, sys.stderr = Stream(1, control), Stream(2, control)
+        vars(sys).update(__stdout__=sys.stdout, __stderr__=sys.stderr)  # what code restores after a replacement
+        builtins.input = no_input
+        builtins.display = self.display  # type: ignore[attr-defined]  # as IPython does, for code of notebooks
 
     def display(
         self, *values: object, raw: bool = False, display_id: object = None, update: bool = False, **_: Any

@@ -142,19 +142,29 @@ def _shell_path() -> str:
 
 
 class Shell:
-    """One IPython shell: ``run`` a cell, answer what the supervisor tells the host."""
+    """One IPython shell: ``run`` a cell, answer what the supervisor tells the host. Made before the fork."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self) -> None:
+        warnings.filterwarnings("ignore", "To exit: use")  # after sys.exit(); there is nothing here to leave
+        self._shell = _Interactive.instance()
+        self.namespace: dict[str, Any] = self._shell.user_ns
+        self._warm_up()
+
+    def attach(self, control: Control) -> None:
+        """Become a worker's own."""
         sys.stdin = open(os.devnull)  # noqa: SIM115  # open as long as the process
         sys.stdout, sys.stderr = Stream(1, control), Stream(2, control)
         vars(sys).update(__stdout__=sys.stdout, __stderr__=sys.stderr)  # what code restores after a replacement
         builtins.input = no_input
-        warnings.filterwarnings("ignore", "To exit: use")  # after sys.exit(); there is nothing here to leave
-        shell = _Interactive.instance()
-        shell.control = control
-        self._shell = shell
-        self.namespace: dict[str, Any] = shell.user_ns
-        shell.run_cell("None", store_history=False, silent=True)  # the first cell is slower: let it be this one
+        self._shell.control = control
+        self._warm_up()  # once more, because what is written to after a fork is copied first
+
+    def _warm_up(self) -> None:
+        """The first cell and the first value are slower: let it be these."""
+        self._shell.run_cell("None", store_history=False, silent=True)
+        formatter = self._shell.display_formatter
+        assert formatter is not None
+        formatter.format(0)
 
     def run(self, code: str, after: str = "") -> dict[str, Any]:
         """Run a cell; errors, results and displays have been sent when this returns. A traceback begins after the last

@@ -14,7 +14,6 @@ import errno
 import json
 import os
 import selectors
-import shutil
 import signal
 import socket
 import sys
@@ -22,7 +21,7 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from agent_executor import wire
+from agent_executor import commands, fresh, wire
 from agent_executor.cgroup import Cgroup
 from agent_executor.children import CUT_OFF, PIPE_SIZE, Child, Children, kill_tree
 from agent_executor.contexts import DEFAULT, Context, languages
@@ -31,8 +30,6 @@ from agent_executor.runs import Run
 from agent_executor.wire import Header
 
 PROTOCOL = 1
-SKELETON = "/opt/agentbox/skel"
-"""Files of the image that a box wants writable; copied to ``$HOME`` at the start."""
 
 CONGESTED = 4 * 1024 * 1024
 """Bytes waiting for the host above which children are no longer read."""
@@ -48,7 +45,7 @@ DYING_SECONDS = 0.5
 FROM_WORKER = frozenset(
     {
         *("display_data", "execute_result", "error", "clear_output", "more", "sync", "execute_reply"),
-        *("data", "ack", "tool_request"),
+        *("data", "ack", "tool_request", "configured"),
     }
 )
 FROM_FILES = frozenset({"data", "entry", "ack", "event", "more", "reply"})
@@ -88,6 +85,10 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._children = Children(self._selector, self._read_control, self._read_output)
         self._contexts = {DEFAULT: Context(DEFAULT, "python", cwd)}
+        self._cwd = cwd
+        self._environment = dict(os.environ)
+        self._standing = fresh.standing()
+        self._home = fresh.inventory()
         self._cgroup = Cgroup()
         self._end: float | None = None
         self._handlers: dict[str, Callable[[Header, bytes], None]] = {
@@ -111,6 +112,8 @@ class Supervisor:
             "forget_request": self._forget,
             "info_request": self._info,
             "lifetime_request": self._lifetime,
+            "configure_request": self._configure,
+            "reset_request": self._reset,
         }
         self._host = HostPipe(
             self._selector, stdin, stdout, resync=resync, on_message=self._request, on_new_host=self._forget_host
@@ -215,6 +218,37 @@ class Supervisor:
     def set_lifetime(self, seconds: float) -> None:
         """End the box so many seconds from now."""
         self._end = time.monotonic() + seconds
+
+    def _configure(self, header: Header, payload: bytes) -> None:
+        """What a box that was started for nobody in particular is told before code runs. Answered by its worker, so
+        that whoever hears the answer knows that the worker waits for code."""
+        wish = json.loads(payload)
+        os.environ.update(wish["env"])
+        context = self._contexts[DEFAULT]
+        if wish["cwd"]:
+            os.makedirs(wish["cwd"], exist_ok=True)
+            os.chdir(wish["cwd"])
+            context.cwd = wish["cwd"]
+        if wish["lifetime"] is not None:
+            self.set_lifetime(wish["lifetime"])
+        worker = self._worker(context)
+        worker.request = header["id"]
+        worker.send({"type": "configure"}, payload)
+
+    def _reset(self, header: Header, payload: bytes) -> None:
+        """Make the box new again, and configure it. What ran here ends as killed; what cannot be undone is told."""
+        self._contexts.clear()  # so that nothing is started in the place of what dies
+        self._children.kill_all()
+        self._bury()
+        os.environ.clear()
+        os.environ.update(self._environment)
+        fresh.clear(self._standing)
+        left = fresh.remains(self._standing)
+        if left:
+            raise RefusedError("EBUSY", f"the box cannot be made new: {', '.join(left[:10])}")
+        fresh.restore(self._home, self._cwd)
+        self._contexts[DEFAULT] = Context(DEFAULT, "python", self._cwd)
+        self._configure(header, payload)
 
     def _info(self, header: Header, payload: bytes) -> None:
         """What the box uses now, and how long it has yet to live."""
@@ -347,8 +381,6 @@ class Supervisor:
     # -- commands -----------------------------------------------------------------------------------------------------
 
     def _command(self, header: Header, payload: bytes) -> None:
-        from agent_executor import commands
-
         wish = json.loads(payload)
         if header.get("pty") is not None and not os.path.exists("/dev/ptmx"):
             raise RefusedError("ENOTTY", "this box has no terminals; create it with pty=True")
@@ -514,6 +546,11 @@ class Supervisor:
                     kill_tree(worker.pid, self._children.others(worker), spare_root=True)
                 self._finish(worker, run, header)
             return
+        if kind == "configured":
+            if worker.request is not None:
+                self._host.reply(worker.request, {"memory_limit": self._cgroup.memory_limit()})
+                worker.request = None
+            return
         if kind != "sync" and run and run.admits(header, len(body)) and run.id is not None:
             self._host.pass_on(header, body, run.id)
         if kind != "ack" and not (header.get("more") or header.get("last")):
@@ -620,10 +657,7 @@ def main() -> None:
     resync = os.environ.pop("AGENTBOX_RESYNC", "").encode()
     lifetime = os.environ.pop("AGENTBOX_LIFETIME", "")
     cwd = os.environ.pop("AGENTBOX_CWD", "") or os.getcwd()
-    os.makedirs(cwd, exist_ok=True)
-    os.chdir(cwd)
-    if os.path.isdir(SKELETON):
-        shutil.copytree(SKELETON, os.path.expanduser("~"), dirs_exist_ok=True)
+    fresh.furnish(cwd)
     from agent_executor import worker
 
     worker.preload()

@@ -10,6 +10,7 @@ import builtins
 import contextlib
 import gc
 import itertools
+import json
 import os
 import select
 import signal
@@ -31,27 +32,31 @@ if TYPE_CHECKING:
 CONTROL_FD = 100
 """Where the control socket is put: away from the numbers that code expects its own files to have."""
 
+_preloaded: IPythonShell | PlainShell | None = None
+
 
 ASK_SECONDS = 0.05
 """How often a thread that waits for the host looks whether another one has read its answer."""
 
 
 def preload() -> None:
-    """Load, once per box, what every worker needs; forked workers share these pages."""
-    shell_class()  # IPython is in memory before the fork
+    """Make, once per box, the shell that every worker begins with; forked workers share these pages."""
+    global _preloaded
+    _preloaded = _new_shell()
     gc.collect()
     gc.freeze()
 
 
-def shell_class() -> type[IPythonShell] | type[PlainShell]:
+def _new_shell() -> IPythonShell | PlainShell:
     """IPython's shell, or in an image without IPython the plain one."""
     try:
         from agent_executor.shell import Shell
+
+        return Shell()
     except Exception:  # not there, or too old, or broken: the code can run all the same
         from agent_executor.plain import Shell as PlainShell
 
-        return PlainShell
-    return Shell
+        return PlainShell()
 
 
 class Control:
@@ -236,6 +241,13 @@ def serve(control: socket.socket, stdout: int, stderr: int, *, language: str, cw
             pushed = exchange.collect(channel) if header["type"] == "push_request" else None
         except EOFError:
             os._exit(0)
+        if header["type"] == "configure":
+            wish = json.loads(payload)
+            os.environ.update(wish["env"])
+            if wish["cwd"]:
+                os.chdir(wish["cwd"])
+            channel.reply({"type": "configured"})
+            continue
         try:
             try:
                 channel.begin()
@@ -281,7 +293,9 @@ def _shell(language: str, control: Control) -> Any:
         from agent_executor.bash import Shell as BashShell
 
         return BashShell(control)
-    return shell_class()(control)
+    assert _preloaded is not None
+    _preloaded.attach(control)
+    return _preloaded
 
 
 @contextlib.contextmanager

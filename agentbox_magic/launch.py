@@ -1,0 +1,105 @@
+"""Starts a container and waits until its PID 1 listens: the one way there is, for a box at once and for the pool."""
+
+from __future__ import annotations
+
+import json
+import queue
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from agent_executor.wire import Header, ProtocolError
+from agentbox_magic import hardening, readback, relay
+from agentbox_magic.channel import Channel, ChannelClosedError, RefusedError
+from agentbox_magic.engine import Engine
+from agentbox_magic.errors import ImageError, PolicyError, SandboxError
+from agentbox_magic.limits import Limits
+from agentbox_magic.text import clean
+
+START_SECONDS = 60.0
+"""How long a started container may take to greet."""
+
+
+class ImageGoneError(ImageError):
+    """The engine lacks an image that it had."""
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A container whose PID 1 has greeted.
+
+    Attributes:
+        container: its id.
+        channel: its pipe.
+        python: the version of its Python, as it says.
+    """
+
+    engine: Engine
+    container: str
+    channel: Channel
+    python: str
+
+
+def launch(engine: Engine, limits: Limits, box: hardening.Box, name: str | None = None) -> Launched:
+    """Create, attach, start, greet. ``box`` is complete: it has its image and how that is started.
+
+    Raises:
+        ImageGoneError: the engine lacks the image.
+        SandboxError: the engine refuses, or the box does not answer.
+    """
+    config = hardening.container_config(limits, box)
+    container = engine.create(config, name)
+    if container is None:
+        raise ImageGoneError(f"the image {box.image} was there and is gone; try once more")
+    try:
+        pipe = None if box.detached else engine.attach(container)
+        engine.start(container)
+        found = engine.inspect(container)  # while its Python starts, so that it costs no time
+
+        def check(greeting: Header) -> None:
+            if found is not None:
+                readback.verify(engine.traits, engine.traits.translate(config), found, greeting)
+
+        return greet(engine, container, Channel(pipe or relay.connect(container)), check)
+    except BaseException:
+        engine.remove(container)
+        raise
+
+
+def greet(engine: Engine, container: str, channel: Channel, check: Callable[[Header], None] | None = None) -> Launched:
+    """Wait for PID 1's greeting, and have it checked. Raises SandboxError; the channel is closed then."""
+    try:
+        hello = channel.handshake(START_SECONDS)
+        if check:
+            check(hello)
+    except PolicyError:
+        channel.close()
+        raise
+    except (queue.Empty, ChannelClosedError, ProtocolError) as error:
+        channel.close()
+        said = channel.last_words.strip().splitlines()
+        why = str(error) or (said[-1][:300] if said else "it ended without a word")
+        raise SandboxError(f"the box does not answer: {why}") from error
+    python = hello.get("python")  # the text of anything but a string could overflow the stack
+    python = clean(python[:40], colour=False) if isinstance(python, str) else "unknown"
+    return Launched(engine, container, channel, python)
+
+
+def configure(
+    channel: Channel, kind: str = "configure_request", *, env: dict[str, str] | None = None, cwd: str | None = None,
+    lifetime: float | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Tell a started box what it could have been created with, and wait until its worker waits for code; what its PID 1
+    says of itself then.
+
+    Raises:
+        SandboxError: the box refuses, or is not there any more.
+    """
+    wish = {"env": env or {}, "cwd": cwd, "lifetime": lifetime}
+    try:
+        answer = channel.request(kind, json.dumps(wish).encode(), timeout=START_SECONDS)
+    except RefusedError as error:
+        raise SandboxError(f"the box refuses: {error}") from error
+    except (queue.Empty, ChannelClosedError, ProtocolError) as error:
+        raise SandboxError(f"the box does not answer: {error}") from error
+    return answer if isinstance(answer, dict) else {}

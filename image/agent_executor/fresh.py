@@ -1,0 +1,164 @@
+"""A box made new again: all that its code could leave is taken away, and then it is looked whether something is left.
+
+PID 1 alone goes on. What it cannot undo it names, and the host throws such a box away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import secrets
+import shutil
+import time
+from typing import Any
+
+SKELETON = "/opt/agentbox/skel"
+"""Files of the image that a box wants writable; copied to ``$HOME`` at the start."""
+SECONDS = 10.0
+"""How long emptying may take; the directories can hold tens of thousands of files."""
+
+
+def furnish(cwd: str) -> None:
+    """Put into the empty directories what a new box has there, and go to where code starts."""
+    os.makedirs(cwd, exist_ok=True)
+    os.chdir(cwd)
+    if os.path.isdir(SKELETON):
+        shutil.copytree(SKELETON, os.path.expanduser("~"), dirs_exist_ok=True)
+
+
+def inventory() -> list[tuple[str, int, bytes | None]]:
+    """What is in the writable directories when the interpreter has been loaded: path, mode, and the content of what
+    is a file."""
+    found: list[tuple[str, int, bytes | None]] = []
+    for at, folders, files in (entry for folder in writable() for entry in os.walk(folder)):
+        for name in folders:
+            path = os.path.join(at, name)
+            found.append((path, os.stat(path).st_mode & 0o7777, None))
+        for name in files:
+            path = os.path.join(at, name)
+            with open(path, "rb") as file:
+                found.append((path, os.stat(path).st_mode & 0o7777, file.read()))
+    return found
+
+
+def restore(things: list[tuple[str, int, bytes | None]], cwd: str) -> None:
+    """Put back what :func:`inventory` found, and go to where code starts."""
+    for path, mode, content in things:
+        if content is None:
+            os.makedirs(path, exist_ok=True)
+        else:
+            with open(path, "xb") as file:
+                file.write(content)
+        os.chmod(path, mode)
+    os.makedirs(cwd, exist_ok=True)
+    os.chdir(cwd)
+
+
+def standing() -> dict[str, Any]:
+    """What other processes of the same uid can change of this one, and what its children would inherit."""
+    limits = {name: resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")}
+    return {
+        "limits": limits,
+        "cores": os.sched_getaffinity(0),
+        "priority": os.getpriority(os.PRIO_PROCESS, 0),
+        "policy": os.sched_getscheduler(0),
+        "mask": _umask(),
+        "sockets": _sockets(),
+        "modes": {folder: os.stat(folder).st_mode & 0o7777 for folder in writable()},
+    }
+
+
+def _sockets() -> list[str]:
+    """How many sockets of each kind the network namespace has: also those that no process has any more, such as closed
+    connections in TIME_WAIT. What the kernel counts for the whole machine is left out. Empty if it does not say."""
+    found = []
+    for name in ("sockstat", "sockstat6"):
+        for kind, *fields in map(str.split, _read(f"/proc/net/{name}")):
+            counts = dict(zip(fields[::2], fields[1::2]))
+            found.append(f"{kind} {counts.get('used')} {counts.get('inuse')} {counts.get('tw')}")
+    return found
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def writable() -> list[str]:
+    """The mounts whose root this uid may write to."""
+    with open("/proc/self/mountinfo") as file:
+        points = [line.split()[4].encode().decode("unicode_escape") for line in file]
+    return [point for point in dict.fromkeys(points) if os.path.isdir(point) and os.access(point, os.W_OK)]
+
+
+def clear(before: dict[str, Any]) -> None:
+    """Empty all that can be written to. Raises OSError where that is not possible, or not in time."""
+    os.chdir("/")  # a directory somebody is in is not gone when it is removed
+    until = time.monotonic() + SECONDS
+    for folder, mode in before["modes"].items():
+        if os.stat(folder).st_uid == os.getuid():
+            os.chmod(folder, 0o700)
+        _empty(folder, until)
+        with contextlib.suppress(PermissionError):  # root's, whose times change with every file in it
+            os.utime(folder)
+            os.chmod(folder, mode)
+
+
+def _empty(folder: str, until: float) -> None:
+    """Remove all there is in a directory. Directories come up to the top one by one, so that no depth is too deep."""
+    token, count = secrets.token_hex(8), 0
+    top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        while names := os.listdir(top):
+            for name in names:
+                if time.monotonic() > until:
+                    raise OSError(errno.ETIMEDOUT, f"{folder} holds too much to be emptied")
+                if _unlink(name, top):
+                    continue
+                inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
+                try:
+                    for child in os.listdir(inner):
+                        if not _unlink(child, inner):
+                            count += 1
+                            os.rename(child, f"{token}{count}", src_dir_fd=inner, dst_dir_fd=top)
+                finally:
+                    os.close(inner)
+                os.rmdir(name, dir_fd=top)
+    finally:
+        os.close(top)
+
+
+def _unlink(name: str, folder: int) -> bool:
+    """Remove a file; False if it is a directory, which can then be entered, and moved."""
+    try:
+        os.unlink(name, dir_fd=folder)
+    except IsADirectoryError:
+        os.chmod(name, 0o700, dir_fd=folder)
+        return False
+    return True
+
+
+def remains(before: dict[str, Any]) -> list[str]:
+    """What is left of whoever was here, in words; ``before`` is the :func:`standing` of the start."""
+    found = [name for name, value in standing().items() if value != before[name]]
+    found += [f"process {name}" for name in os.listdir("/proc") if name.isdigit() and name != "1"]
+    for folder in before["modes"]:
+        space = os.statvfs(folder)
+        # Counted, not listed: a file that has no name any more but is still held by somebody counts too.
+        if os.listdir(folder) or space.f_blocks != space.f_bfree or space.f_files - space.f_ffree > 1:
+            found.append(f"files in {folder}")
+    for kind in ("shm", "sem", "msg"):
+        found += [f"System V {kind}"] if len(_read(f"/proc/sysvipc/{kind}")) > 1 else []  # the first line is a head
+    found += [] if before["sockets"] else ["sockets that this kernel does not count"]
+    return found
+
+
+def _read(path: str) -> list[str]:
+    try:
+        with open(path) as file:
+            return file.readlines()
+    except FileNotFoundError:  # a kernel without it
+        return []
