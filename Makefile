@@ -33,7 +33,7 @@ screenshots: setup ## take the pictures in notebooks/images anew; SCENES="cell o
 	PYTHONPATH=tests $(python) tests/browser/screenshots.py $(SCENES)
 
 bench: setup ## time what matters, beside the raw engine in the same run
-	PYTHONPATH=tests $(python) tests/benchmarks/bench.py
+	PYTHONPATH=tests $(python) -m benchmarks
 	$(python) tests/benchmarks/throughput.py
 
 bench-security: setup ## what independent checkers find at a box; those that are missing say how to get them
