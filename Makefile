@@ -1,5 +1,5 @@
 # Every target does its own set-up (.ci/setup): .venv, a Docker engine that answers, the image.
-.PHONY: demo test check fuzz lab notebooks screenshots bench bench-security lock setup clean
+.PHONY: demo test check fuzz lab notebooks screenshots bench bench-peers bench-security lock setup clean
 python = .venv/bin/python
 
 demo: setup ## run the quickstart notebook and print its outputs
@@ -39,6 +39,12 @@ bench: setup ## time what matters, beside the raw engine in the same run
 bench-security: setup ## what independent checkers find at a box; those that are missing say how to get them
 	PYTHONPATH=tests $(python) tests/benchmarks/checkers.py
 
+bench-peers: setup ## time what others do on the same engine and image; make bench puts it into its table
+	@[ -d .venv-peers ] || $(python) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install -q 'llm-sandbox[docker]==0.3.46' 'autogen-ext[docker]==0.7.5'
+	.venv-peers/bin/python tests/benchmarks/peers.py "$$($(python) -c \
+	  'from agentbox_magic import images; print(images.default_image())')" build/peers.json
+
 lock: setup ## renew the locks: the development environment's and the image's
 	$(python) -m uv pip compile -q --upgrade --universal --python-version 3.10 --generate-hashes --no-header \
 	  --no-annotate --extra dev pyproject.toml -o requirements-dev.txt
@@ -49,4 +55,4 @@ setup:
 	@.ci/setup
 
 clean: ## what the targets made here; the engine and its images stay
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-peers build dist .mypy_cache .ruff_cache .pytest_cache

@@ -142,6 +142,7 @@ class AsyncSandbox(_Async):
     push = _awaited(Sandbox.push)
     pull = _awaited(Sandbox.pull)
     set_timeout = _awaited(Sandbox.set_timeout)
+    reset = _awaited(Sandbox.reset)
     pause = _awaited(Sandbox.pause)
     resume = _awaited(Sandbox.resume)
     disconnect = _awaited(Sandbox.disconnect)

@@ -579,21 +579,22 @@ class Sandbox:
         if not self._detached:
             self._engine.remove(self._container)
 
-    def kill(self) -> bool:
-        """End the box and remove its container, whatever it is doing; False if it had ended before."""
+    def kill(self, *, wait: bool = True) -> bool:
+        """End the box and remove its container, whatever it is doing; False if it had ended before.
+
+        Args:
+            wait: until the engine has removed the container. The box itself has ended in any case.
+        """
         with self._lock:
             if self._link.killed:
                 return False
             self._link.killed = True
-        self._channel.close()
-        self._remove()
-        return True
-
-    def discard(self) -> None:
-        """:meth:`kill` without waiting for the engine, which removes the container meanwhile."""
-        self._link.killed = True
         self._channel.close()  # its PID 1 ends at the end of its pipe, and a container that ends is removed
-        threading.Thread(target=self._remove, name="agentbox-remove", daemon=True).start()
+        if wait:
+            self._remove()
+        else:
+            threading.Thread(target=self._remove, name="agentbox-remove", daemon=True).start()
+        return True
 
     def _remove(self) -> None:
         with contextlib.suppress(SandboxError):  # the engine is away; the container ends with its pipe all the same

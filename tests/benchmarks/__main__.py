@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import docker
-from benchmarks import memory, raw
-from benchmarks.measure import Figure, Row, figure, measure
 from kernel import Kernel
 
 from agentbox_magic import Sandbox, config, hardening, images, pool
 from agentbox_magic.engine import Engine
 from agentbox_magic.limits import Limits
+from benchmarks import memory, raw
+from benchmarks.measure import Figure, Row, figure, measure
 
 ROUNDS = int(os.environ.get("ROUNDS", "15"))
 OUT = Path(__file__).parent / "results.json"

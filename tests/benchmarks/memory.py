@@ -1,4 +1,4 @@
-"""What idle sandboxes take of the machine's memory: PSS, which counts a shared page in parts, of all their processes."""
+"""What idle sandboxes take of the machine's memory: PSS, which splits a shared page among those who share it."""
 
 from __future__ import annotations
 
