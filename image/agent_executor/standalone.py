@@ -14,7 +14,7 @@ import tempfile
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from agent_executor.wire import Header
-from agent_executor.worker import shell_class
+from agent_executor.worker import new_shell
 
 if TYPE_CHECKING:
     from agent_executor.worker import Control
@@ -68,7 +68,9 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))  # PID 1 has no default for it
     _make_room()
     printer = Printer()
-    shell_class()(cast("Control", printer)).run(os.environ[TASK])
+    shell = new_shell()
+    shell.attach(cast("Control", printer))
+    shell.run(os.environ[TASK])
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(printer.code)

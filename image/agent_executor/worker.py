@@ -42,12 +42,12 @@ ASK_SECONDS = 0.05
 def preload() -> None:
     """Make, once per box, the shell that every worker begins with; forked workers share these pages."""
     global _preloaded
-    _preloaded = _new_shell()
+    _preloaded = new_shell()
     gc.collect()
     gc.freeze()
 
 
-def _new_shell() -> IPythonShell | PlainShell:
+def new_shell() -> IPythonShell | PlainShell:
     """IPython's shell, or in an image without IPython the plain one."""
     try:
         from agent_executor.shell import Shell
