@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from agentbox_magic import cost
-from agentbox_magic.jobs import Crew, Job, Spec
+from agentbox_magic.jobs import Crew, Job, Shelf, Spec
 
 if TYPE_CHECKING:
     from agentbox_magic.display.grid import Row
@@ -28,7 +28,8 @@ class Batch(Generic[T]):
         jobs: one per task, in the order of the tasks.
         concurrency: boxes there may be at one time.
         seconds: from the first call to the last one's end.
-        order_outputs: see :meth:`Agent.map <agentbox_magic.agents.Agent.map>`. Likewise ``return_exceptions``.
+        order_outputs: see :meth:`Agent.map <agentbox_magic.agents.Agent.map>`. Likewise ``return_exceptions``
+            and ``reuse``.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class Batch(Generic[T]):
         self.seconds = 0.0
         self.order_outputs = True
         self.return_exceptions = False
+        self.reuse = False
+        self._shelf = Shelf()
         self._spec = spec
         self._again = again
         self._finished: list[Job[T]] = []
@@ -105,6 +108,7 @@ class Batch(Generic[T]):
             self._over.set()
         crew = Crew()
         for job in waiting:
+            job.shelf = self._shelf if self.reuse else None
             job.add_done_callback(self._note)
         for job in waiting:
             crew.submit(job, 1 / self.concurrency)
@@ -114,6 +118,7 @@ class Batch(Generic[T]):
             self._finished.append(job)
             self._left -= 1
             if not self._left:
+                self._shelf.clear()
                 self.seconds = time.monotonic() - self._began
                 self._over.set()
         for listener in self._listeners:
@@ -150,6 +155,7 @@ class Batch(Generic[T]):
         new = dict(zip(map(id, failed), fresh, strict=True))
         batch = Batch(spec, [new.get(id(job), job) for job in self.jobs], self.concurrency, self._again)
         batch.order_outputs, batch.return_exceptions = self.order_outputs, self.return_exceptions
+        batch.reuse = self.reuse
         batch._finished = [job for job in self._finished if id(job) not in new]
         try:
             return batch.wait()

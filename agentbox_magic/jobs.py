@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -79,6 +80,37 @@ class Stats:
     last_line: str
 
 
+class Shelf:
+    """The boxes of a batch whose tasks use them one after another, each made new before it is used again."""
+
+    def __init__(self) -> None:
+        self._boxes: list[Sandbox] = []
+        self._lock = threading.Lock()
+
+    def take(self) -> Sandbox | None:
+        """A box that has been made new; None if there is none."""
+        while True:
+            with self._lock:
+                if not self._boxes:
+                    return None
+                box = self._boxes.pop()
+            with contextlib.suppress(SandboxError):  # it cannot be made new, and has been killed
+                box.reset()
+                return box
+
+    def put(self, box: Sandbox) -> None:
+        """Give back a box that was used."""
+        with self._lock:
+            self._boxes.append(box)
+
+    def clear(self) -> None:
+        """End them."""
+        with self._lock:
+            boxes, self._boxes = self._boxes, []
+        for box in boxes:
+            box.kill()
+
+
 class Job(Generic[T]):
     """One call. Get it from ``agent.spawn(...)``; ``await job`` or ``job.result()`` gives what the function returned.
 
@@ -88,6 +120,7 @@ class Job(Generic[T]):
         execution: its output, displays and use of resources; of the last attempt. None before it has run.
         seconds: how long it had its last box.
         tool_calls: what it asked of the host, over all attempts.
+        shelf: where its box comes from and goes to; None for a box of its own.
     """
 
     def __init__(
@@ -110,6 +143,7 @@ class Job(Generic[T]):
         self._cancelled = False
         self._last_line = ""
         self._lock = threading.Lock()
+        self.shelf: Shelf | None = None
 
     # -- for the caller -----------------------------------------------------------------------------------------------
 
@@ -228,7 +262,7 @@ class Job(Generic[T]):
         self._attempts += 1
         self._state, self._started = "starting", time.monotonic()
         self.execution = None
-        with Sandbox.start(spec.limits, spec.box, spec.packages) as box:
+        with self._open() as box:
             with self._lock:
                 if self._cancelled:
                     raise CancelledError
@@ -256,6 +290,21 @@ class Job(Generic[T]):
                 return None
             raise _transfer_error(run.error) or run.error
         return (values.decode(raw),)
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[Sandbox]:
+        box = self.shelf.take() if self.shelf else None
+        if box is None:
+            box = Sandbox.start(self.spec.limits, self.spec.box, self.spec.packages)
+        try:
+            yield box
+        except BaseException:
+            box.kill()
+            raise
+        if self.shelf and box.is_running():
+            self.shelf.put(box)
+        else:
+            box.kill()
 
     def _printed(self, text: str) -> None:
         lines = (self._last_line + text)[-2000:].splitlines(keepends=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import docker
 import pytest
+from kernel import Kernel
 from waiting import seconds_until
 
 from agentbox_magic import MemoryLimitError, Sandbox, config, hardening, pool
@@ -279,3 +280,19 @@ with Sandbox.create() as box:
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, env=dict(os.environ))
     assert boxes() == set()
+
+
+def test_the_magics_of_it() -> None:
+    kernel = Kernel()
+    try:
+        assert kernel.run("%sandbox pool").text("stdout") == "no box waits\n"
+        head, row = kernel.run("%sandbox warm 1").text("stdout").splitlines()
+        assert head.split() == ["ID", "MEM", "CPUS", "IMAGE"]
+        assert row.split()[1:4] == ["512", "MiB", "1"]
+        assert row.split()[0] not in kernel.run("%sandbox").text("stdout")
+        assert kernel.run("%%sandbox\n1 + 1").data("text/plain") == ["2"]
+        assert "is not a number of boxes" in kernel.run("%sandbox warm many").text("stderr")
+        kernel.run("%config SandboxMagics.pool = 0")
+        seconds_until(lambda: kernel.run("%sandbox pool").text("stdout") == "no box waits\n", START)
+    finally:
+        kernel.close()

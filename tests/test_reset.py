@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from agentbox_magic import Sandbox, SandboxError
+from agentbox_magic import ExecutionError, Sandbox, SandboxError, agent
 
 LEAVE = """
 import ctypes, mmap, os, signal, socket, subprocess, sys, threading, time
@@ -168,3 +169,34 @@ def test_a_hundred_times(box: Sandbox) -> None:
         assert box.run_code(f"open('x', 'x').write('x'); x = {number}\nx").text == str(number)
         box.reset()
     assert (box.get_metrics().pids or 0) <= 3
+
+
+@agent(mem="256m")
+def leave_and_look(number: int) -> dict[str, Any]:
+    import os
+
+    seen = {"files": os.listdir("."), "left": os.environ.get("LEFT"), "name": "left" in globals()}
+    globals()["left"] = os.environ["LEFT"] = "x"
+    with open(f"left{number}", "w") as file:
+        file.write("x")
+    if number == 5:
+        os._exit(3)
+    return {**seen, "number": number}
+
+
+def test_a_batch_that_reuses_its_boxes(boxes: Callable[[], set[str]]) -> None:
+    before = Sandbox.start
+    starts = []
+
+    def counted(*args: Any, **kwargs: Any) -> Sandbox:
+        starts.append(1)
+        return before(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sandbox, "start", counted)
+        batch = leave_and_look.map(range(12), concurrency=2, reuse=True, return_exceptions=True)
+    assert len(starts) == 2
+    assert isinstance(batch.values[5], ExecutionError)
+    rest = [value for number, value in enumerate(batch.values) if number != 5]
+    assert rest == [{"files": [], "left": None, "name": False, "number": n} for n in range(12) if n != 5]
+    assert boxes() == set()

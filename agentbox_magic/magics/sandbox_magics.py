@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.display import DisplayHandle, clear_output, display
-from traitlets import Bool, Float, Int, TraitError, Unicode, validate
+from traitlets import Bool, Float, Int, TraitError, Unicode, observe, validate
 
+from agentbox_magic import config
 from agentbox_magic.errors import SandboxError
 from agentbox_magic.execution import Execution, Result
 from agentbox_magic.limits import Limits, format_size, parse_size
@@ -47,6 +48,9 @@ class SandboxMagics(Magics):
     )
     image = Unicode(None, allow_none=True, help="the image, as --image; None for ours").tag(config=True)
     max_transfer = Unicode("64m", help="the most that goes in and comes back, as --max-transfer").tag(config=True)
+    pool = Int(None, allow_none=True, help="boxes that wait for the next cells; None for AGENTBOX_POOL, or 2").tag(
+        config=True
+    )
     quiet = Bool(False, help="show only what the code shows, as --quiet").tag(config=True)
 
     def __init__(self, shell: InteractiveShell) -> None:
@@ -85,6 +89,14 @@ class SandboxMagics(Magics):
         except ValueError as error:
             raise TraitError(f"max_transfer {error}") from None
         return proposal["value"]
+
+    @observe("pool")
+    def _set_pool(self, change: Any) -> None:
+        config.pool = change["new"]
+        if "agentbox_magic.pool" in sys.modules:  # else nothing waits
+            from agentbox_magic import pool
+
+            pool.current().trim()
 
     def defaults(self) -> dict[str, Any]:
         """The defaults of a cell's options."""

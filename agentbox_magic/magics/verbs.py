@@ -139,6 +139,27 @@ def _build(magics: SandboxMagics, options: argparse.Namespace) -> None:
     print(f"image {name} is ready")
 
 
+def _warm(magics: SandboxMagics, options: argparse.Namespace) -> None:
+    from agentbox_magic import pool
+    from agentbox_magic.display import ProgressBar
+
+    if not options.argument.isdigit():
+        raise UsageError(f"%sandbox: warm {options.argument} is not a number of boxes, such as 2")
+    with ProgressBar() as progress:
+        pool.start_ahead(int(options.argument), progress)
+    _pool(magics, options)
+
+
+def _pool(magics: SandboxMagics, options: argparse.Namespace) -> None:
+    from agentbox_magic import pool
+
+    rows = [
+        (container[:12], format_size(limits.mem), f"{limits.cpus:g}", image)
+        for container, limits, image in pool.current().waiting()
+    ]
+    _table([("ID", "MEM", "CPUS", "IMAGE"), *rows] if rows else [("no box waits",)])
+
+
 def _doctor(magics: SandboxMagics, options: argparse.Namespace) -> None:
     from IPython.display import display
 
@@ -191,6 +212,8 @@ VERBS: dict[str, Verb] = {
     "rm": Verb("remove a box, whoever it belongs to", _rm, "ID", True, _ids),
     "prune": Verb("remove what a crash of the engine left of ours", _prune),
     "build": Verb("build the image boxes are made of, if the engine lacks it", _build),
+    "warm": Verb("have so many boxes wait for the next cells", _warm, "N"),
+    "pool": Verb("the boxes that wait for the next cells", _pool),
     "doctor": Verb("attack a box, and tell which walls hold", _doctor, "RUNTIME", False, runtimes),
     "info": Verb("versions, the image, the defaults", _info),
     "cost": Verb("what the runs of this notebook would have cost on E2B", _cost),
