@@ -33,22 +33,23 @@ FIRST_UID, UIDS = 10_000, 50_000
 MASKED_PATHS = [
     # The engine's own defaults: naming any path replaces them.
     "/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
-    "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
-    # What else tells about the host, or about other boxes on it. What programs size themselves by stays: cpuinfo,
-    # meminfo, stat, loadavg, /sys/devices/system; and /sys/fs/cgroup, where PID 1 reads what its box uses.
-    "/proc/buddyinfo", "/proc/cgroups", "/proc/cmdline", "/proc/config.gz", "/proc/consoles", "/proc/crypto",
-    "/proc/devices", "/proc/diskstats", "/proc/dma", "/proc/driver", "/proc/execdomains", "/proc/interrupts",
-    "/proc/iomem", "/proc/ioports", "/proc/kallsyms", "/proc/key-users", "/proc/kmsg", "/proc/kpagecgroup",
-    "/proc/kpagecount", "/proc/kpageflags", "/proc/locks", "/proc/misc", "/proc/modules", "/proc/mtrr",
-    "/proc/pagetypeinfo", "/proc/partitions", "/proc/pressure", "/proc/schedstat", "/proc/slabinfo", "/proc/softirqs",
-    "/proc/swaps", "/proc/tty", "/proc/vmallocinfo", "/proc/vmstat", "/proc/zoneinfo",
-    "/sys/block", "/sys/bus", "/sys/class", "/sys/dev", "/sys/fs/bpf", "/sys/fs/btrfs", "/sys/fs/ext4", "/sys/fs/f2fs",
-    "/sys/fs/fuse", "/sys/fs/pstore", "/sys/fs/resctrl", "/sys/fs/xfs", "/sys/hypervisor", "/sys/kernel", "/sys/module",
-    "/sys/power",
+    "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+    # What else tells about the host, or about other boxes on it (/sys/block and its like are links into /sys/devices).
+    # What programs size themselves by stays: cpuinfo, meminfo, stat, loadavg; and /sys/fs/cgroup, where PID 1 reads
+    # what its box uses.
+    "/proc/buddyinfo", "/proc/bus", "/proc/cgroups", "/proc/cmdline", "/proc/config.gz", "/proc/consoles",
+    "/proc/crypto", "/proc/devices", "/proc/diskstats", "/proc/dma", "/proc/driver", "/proc/execdomains",
+    "/proc/fs", "/proc/interrupts", "/proc/iomem", "/proc/ioports", "/proc/irq", "/proc/kallsyms",
+    "/proc/key-users", "/proc/kmsg", "/proc/kpagecgroup", "/proc/kpagecount", "/proc/kpageflags", "/proc/locks",
+    "/proc/misc", "/proc/modules", "/proc/mtrr", "/proc/pagetypeinfo", "/proc/partitions", "/proc/pressure",
+    "/proc/schedstat", "/proc/slabinfo", "/proc/softirqs", "/proc/swaps", "/proc/tty", "/proc/vmallocinfo",
+    "/proc/vmstat", "/proc/zoneinfo", "/sys/block", "/sys/bus", "/sys/class", "/sys/dev", "/sys/devices",
+    "/sys/fs/bpf", "/sys/fs/btrfs", "/sys/fs/ext4", "/sys/fs/f2fs", "/sys/fs/fuse", "/sys/fs/pstore",
+    "/sys/fs/resctrl", "/sys/fs/xfs", "/sys/hypervisor", "/sys/kernel", "/sys/module", "/sys/power",
 ]  # fmt: skip
 
-READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
-"""The engine's own defaults; naming them keeps them where an engine has others."""
+READONLY_PATHS = ["/proc/sys", "/proc/sysrq-trigger"]
+"""Those of the engine's own defaults that are not masked; naming them keeps them where an engine has others."""
 
 
 @dataclass(frozen=True)

@@ -46,9 +46,9 @@ def leave_out(monkeypatch: pytest.MonkeyPatch, host: dict[str, Any], rest: dict[
     """Make the engine leave something out of what it is asked for; and claim it has not."""
     asked: dict[str, Any] = {}
 
-    def less(self: Engine, config: dict[str, Any]) -> str | None:
+    def less(self: Engine, config: dict[str, Any], name: str | None = None) -> str | None:
         asked.update(config["HostConfig"])
-        return create(self, {**config, **rest, "HostConfig": {**config["HostConfig"], **host}})
+        return create(self, {**config, **rest, "HostConfig": {**config["HostConfig"], **host}}, name)
 
     def as_asked(self: Engine, container: str) -> dict[str, Any] | None:
         found = inspect(self, container)
