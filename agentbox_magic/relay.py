@@ -14,6 +14,7 @@ import fcntl
 import os
 import queue
 import secrets
+import signal
 import socket
 import stat
 import subprocess
@@ -273,19 +274,23 @@ class Relay:
         """Carry messages until the box has ended or nobody has been there for a while."""
         threading.Thread(target=self._accept, daemon=True).start()
         try:
+            self._carry()
+        finally:
+            self._path.unlink(missing_ok=True)
+            _lock_path(self._container).unlink(missing_ok=True)
+        with self._lock:
+            guests = list(self._guests)
+        for guest in guests:
+            guest.finish()
+
+    def _carry(self) -> None:
+        # A box that lies, or another host that has taken the pipe: either way there is nothing left to carry.
+        with contextlib.suppress(ProtocolError, RecursionError):
             for header, body in self._rest:
                 self._tell(header, body)
             while data := self._pipe.recv():
                 for header, body in self._decoder.feed(data):
                     self._tell(header, body)
-        except (ProtocolError, RecursionError):
-            pass  # a box that lies, or another host that has taken the pipe: either way there is nothing left to carry
-        self._path.unlink(missing_ok=True)
-        _lock_path(self._container).unlink(missing_ok=True)
-        with self._lock:
-            guests = list(self._guests)
-        for guest in guests:
-            guest.finish()
 
     def _accept(self) -> None:
         while True:
@@ -386,6 +391,7 @@ def main() -> None:
         os.dup2(null, fd)
     os.write(tell, _READY.encode())
     os.close(tell)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # tidily
     relay.serve()
 
 
