@@ -311,7 +311,9 @@ def test_a_detached_box_is_as_it_was_left(detached: Sandbox) -> None:
 def test_a_host_that_dies_in_the_middle_of_a_frame(detached: Sandbox, half: bytes) -> None:
     detached.run_code("x = 5")
     detached.disconnect()
-    relay_of(detached).kill()
+    relay = relay_of(detached)
+    relay.kill()
+    relay.wait(10)
     engine = Engine.connect()
     found = engine.inspect(detached.sandbox_id)
     assert found is not None
