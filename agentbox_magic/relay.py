@@ -392,6 +392,7 @@ def main() -> None:
     os.write(tell, _READY.encode())
     os.close(tell)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # tidily
+    threading.Thread(target=sweep, daemon=True).start()
     relay.serve()
 
 

@@ -415,6 +415,17 @@ def test_a_relay_without_guests_ends() -> None:
         agentbox("kill", box.sandbox_id, code=125)
 
 
+def test_a_relay_removes_what_a_killed_one_left() -> None:
+    box = Sandbox.create(detach=True, lifetime=100)
+    killed = relay_of(box)
+    killed.kill()
+    killed.wait(10)
+    box.kill()
+    assert list(relay.folder().glob(f"{box.sandbox_id[:32]}*"))
+    with Sandbox.create(detach=True, lifetime=100):
+        seconds_until(lambda: not list(relay.folder().glob(f"{box.sandbox_id[:32]}*")), within=20)
+
+
 @pytest.mark.parametrize("hands", ["open", "link", "file"])
 def test_a_folder_that_others_can_reach_is_not_used(
     hands: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
