@@ -320,14 +320,18 @@ def test_forged_requests_cannot_exceed_a_budget() -> None:
 
 def test_calls_under_way_are_bounded() -> None:
     """Stand-ins wait for their turn; what goes past them is refused."""
-    gate = threading.Event()
+    gate, inside = threading.Event(), set[int]()
     most = [0]
 
     def hold() -> int:
-        most.append(sum(one.name == "agentbox-tool-hold" for one in threading.enumerate()))
+        inside.add(threading.get_ident())
+        most.append(len(inside))
         if len(most) > AT_ONCE:  # all places are taken, and this call is one of them
             gate.set()
-        return 1 if gate.wait(30) else 0
+        try:
+            return 1 if gate.wait(30) else 0
+        finally:
+            inside.remove(threading.get_ident())
 
     def crowd(ask: Callable[[], int]) -> int:
         from concurrent.futures import ThreadPoolExecutor
