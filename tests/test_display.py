@@ -14,6 +14,7 @@ from PIL import Image
 
 from agentbox_magic import Execution, Result, Sandbox, Usage
 from agentbox_magic.display import FoldedStream, footer, safe_bundle
+from agentbox_magic.display.grid import Row, grid, progress
 from agentbox_magic.display.safe import CLEAN_SECONDS
 from agentbox_magic.display.sanitise import safe_html
 from agentbox_magic.execution import MAX_HISTORY, Sample
@@ -260,6 +261,9 @@ def test_what_is_no_plain_formula_is_shown_as_its_source(source: str) -> None:
     assert bundle["text/plain"][:20] == source[:20]
 
 
+CLOSED = re.compile(r'<div class="agentbox-\w+ mathjax_ignore tex2jax_ignore">')
+
+
 def test_mathjax_finds_nothing_in_html() -> None:
     for data in (
         {"text/html": "<td>$x$"},
@@ -267,7 +271,10 @@ def test_mathjax_finds_nothing_in_html() -> None:
         {"application/json": "$x$"},
         {"text/plain": "x\n" * 500},
     ):
-        assert re.match(r'<div class="agentbox-\w+ mathjax_ignore tex2jax_ignore">', shown(data)["text/html"])
+        assert CLOSED.match(shown(data)["text/html"])
+    rows = [Row("a-1", "$x$", "ok", 1.0, None, 1, None, 1.0, "$x$")]
+    assert CLOSED.match(grid("a", rows, 1.0, 0.1)["text/html"])
+    assert CLOSED.match(progress("a", rows, 1.0))
 
 
 def test_json_is_a_tree() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
+from agentbox_magic.display.block import QUIET, block
 from agentbox_magic.display.monitor import is_live
 from agentbox_magic.limits import format_size
 from agentbox_magic.text import clean
@@ -86,7 +87,7 @@ def grid(name: str, rows: Sequence[Row], seconds: float, dollars: float) -> dict
             more = f"<div>and {len(group) - MAX_ROWS} more</div>" if len(group) > MAX_ROWS else ""
             table = _table(group[:MAX_ROWS])
             parts.append(f"<details{is_open}><summary>{len(group)} {state}</summary>{table}{more}</details>")
-    return {"text/plain": text, "text/html": f'<div class="agentbox-grid">{"".join(parts)}</div>'}
+    return {"text/plain": text, "text/html": block("grid", "".join(parts))}
 
 
 def _table(rows: Sequence[Row]) -> str:
@@ -131,9 +132,10 @@ def progress(name: str, rows: Sequence[Row], seconds: float) -> str:
     left = f", about {seconds / done * (len(rows) - done):.0f} s to go" if 0 < done < len(rows) else ""
     bar = f'<progress max="{len(rows)}" value="{done}" style="width:16em">{done} of {len(rows)}</progress>'
     first = sorted((row for row in rows if row.state in OPEN), key=lambda row: ORDER.index(row.state))
-    return (
-        f'<div class="agentbox-grid">{bar} {escape(name)}: {done} of {len(rows)} done, {seconds:.0f} s{left}'
-        f"<div>{escape(_counts(rows))}</div>{_table(first[:MAX_LIVE])}</div>"
+    return block(
+        "grid",
+        f"{bar} {escape(name)}: {done} of {len(rows)} done, {seconds:.0f} s{left}"
+        f"<div>{escape(_counts(rows))}</div>{_table(first[:MAX_LIVE])}",
     )
 
 
@@ -164,7 +166,7 @@ class LiveGrid:
         if self._in_notebook:
             text = summary(self._name, rows)
             html = f"{escape(text.splitlines()[0])}{_figure('span', f' in {seconds:.1f} s')}"
-            html = f'<div class="agentbox-grid" style="font-size:85%;opacity:.75">{html}</div>'
+            html = block("grid", f'<span style="font-size:85%;{QUIET}">{html}</span>')
             display({"text/plain": text.splitlines()[0], "text/html": html}, raw=True)
 
     def __exit__(

@@ -6,6 +6,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -274,10 +275,12 @@ def _crossed(way: str, names: dict[str, str], size: int) -> str:
 
 
 def _line(text: str) -> dict[str, str]:
-    """A quiet line: of our words, names of variables and sizes only."""
+    """A quiet line."""
+    from agentbox_magic.display.block import QUIET, block
+
     return {
         "text/plain": text,
-        "text/html": f'<div class="agentbox-line" style="font-size:85%;opacity:.75">{text}</div>',
+        "text/html": block("line", f'<span style="font-size:85%;{QUIET}">{escape(text)}</span>'),
     }
 
 
