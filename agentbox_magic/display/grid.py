@@ -96,8 +96,8 @@ def _table(rows: Sequence[Row]) -> str:
 
 
 def _row(row: Row) -> str:
-    texts = [row.id, _short(row.task), row.state]
-    cells = [f"<td{_LEFT}>{escape(text)}</td>" for text in texts]
+    cells = [f'<td style="text-align:left;white-space:nowrap">{escape(row.id)}</td>']
+    cells += [f"<td{_LEFT}>{escape(text)}</td>" for text in (_short(row.task), row.state)]
     cells.append(_figure("td", f"{row.seconds:.1f}&nbsp;s" if row.seconds else ""))
     memory = cpu = ""
     if row.memory is not None:
