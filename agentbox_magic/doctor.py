@@ -17,7 +17,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import textwrap
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +35,9 @@ from agentbox_magic.traits import Traits
 
 LIMITS = Limits(mem=128 * 2**20, cpus=0.3, pids=32, timeout=30.0)
 """Of the box that is attacked: small, so that running into them is quick."""
+
+GONE_SECONDS = 20.0
+"""How long a busy engine may take to remove a container."""
 
 _ADDS = {
     "runc": "the host's kernel, behind the walls above",
@@ -167,7 +171,7 @@ def run(engine: Engine, runtime: str = "", progress: Progress | None = None) -> 
         with _Patient(runtime, progress) as patient:
             kind = traits.kind(runtime)
             checks = [*_inside(patient, kind), *_outside(engine, patient.box(), kind)]
-        gone = all(engine.inspect(container) is None for container in patient.containers)
+        gone = _within(GONE_SECONDS, lambda: all(engine.inspect(container) is None for container in patient.containers))
         checks.append(Check("nothing is left of a box", gone, "ended it and asked the engine", _REPORT))
     except PolicyError as error:
         checks = [Check("a box starts with its walls", False, clean(str(error), colour=False), _RUNTIME)]
@@ -181,6 +185,16 @@ def run(engine: Engine, runtime: str = "", progress: Progress | None = None) -> 
         tuple(checks),
         {name: _ADDS[kind] for name, kind in sorted(traits.runtimes.items())},
     )
+
+
+def _within(seconds: float, condition: Callable[[], bool]) -> bool:
+    """Whether something becomes true in time."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 # -- from inside ------------------------------------------------------------------------------------------------------
