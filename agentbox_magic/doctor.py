@@ -15,7 +15,6 @@ What an engine may lack, such as AppArmor, is told as absent, with what to do, a
 from __future__ import annotations
 
 import contextlib
-import functools
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -24,10 +23,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from agentbox_magic import badge, hardening, readback
+from agentbox_magic import badge, derived, hardening, readback
 from agentbox_magic.engine import Engine
 from agentbox_magic.errors import PolicyError
 from agentbox_magic.images import Progress
+from agentbox_magic.launch import launch
 from agentbox_magic.limits import Limits, format_size
 from agentbox_magic.sandbox import Sandbox
 from agentbox_magic.text import clean
@@ -129,10 +129,15 @@ class Report:
 class _Patient:
     """A box, and the next one where an attack has ended it."""
 
-    def __init__(self, runtime: str, progress: Progress | None) -> None:
-        self._start = functools.partial(Sandbox.start, LIMITS, hardening.Box(runtime=runtime), progress=progress)
+    def __init__(self, engine: Engine, runtime: str, progress: Progress | None) -> None:
+        image, start = derived.prepare(engine, None, (), progress)
+        self._engine = engine
+        self._what = hardening.Box(image=image, runtime=runtime, start=start)
         self._box = self._start()
         self.containers = [self._box.sandbox_id]
+
+    def _start(self) -> Sandbox:
+        return Sandbox(launch(self._engine, LIMITS, self._what), LIMITS, False)
 
     def box(self) -> Sandbox:
         """One that lives."""
@@ -168,7 +173,7 @@ def run(engine: Engine, runtime: str = "", progress: Progress | None = None) -> 
     """
     traits = engine.traits
     try:
-        with _Patient(runtime, progress) as patient:
+        with _Patient(engine, runtime, progress) as patient:
             kind = traits.kind(runtime)
             checks = [*_inside(patient, kind), *_outside(engine, patient.box(), kind)]
         gone = _within(GONE_SECONDS, lambda: all(engine.inspect(container) is None for container in patient.containers))

@@ -15,6 +15,7 @@ from agentbox_magic import Execution, Sandbox, derived, hardening
 from agentbox_magic.channel import Channel
 from agentbox_magic.engine import Engine
 from agentbox_magic.errors import ExecutionError
+from agentbox_magic.launch import greet
 from agentbox_magic.limits import Limits
 
 
@@ -31,7 +32,7 @@ def start(walls: tuple[str, ...] = (), *, cpus: float = 1.0, mem: str = "128m", 
     pipe = engine.attach(container)
     try:
         engine.start(container)
-        return Sandbox._greet(engine, container, Channel(pipe), limits, False)
+        return Sandbox(greet(engine, container, Channel(pipe)), limits, False)
     except BaseException:
         pipe.close()
         engine.remove(container)

@@ -69,7 +69,7 @@ MISSING: list[dict[str, str]] = [
 
 @pytest.mark.parametrize("missing", MISSING, ids=lambda missing: next(iter(missing)))
 def test_what_is_missing_is_found_and_nothing_else(monkeypatch: pytest.MonkeyPatch, missing: dict[str, str]) -> None:
-    monkeypatch.setattr(Engine, "create", lambda self, config: create(self, without(config, missing)))
+    monkeypatch.setattr(Engine, "create", lambda self, config, name=None: create(self, without(config, missing)))
     monkeypatch.setattr(readback, "verify", lambda *args: None)  # which would not let the doctor have the box
     report = doctor.run(Engine.connect())
     assert not report.ok
@@ -81,7 +81,7 @@ def test_what_is_missing_is_found_and_nothing_else(monkeypatch: pytest.MonkeyPat
 def test_a_box_that_does_not_start_for_want_of_a_wall(
     monkeypatch: pytest.MonkeyPatch, boxes: Callable[[], set[str]]
 ) -> None:
-    monkeypatch.setattr(Engine, "create", lambda self, config: create(self, without(config, ["seccomp"])))
+    monkeypatch.setattr(Engine, "create", lambda self, config, name=None: create(self, without(config, ["seccomp"])))
     report = doctor.run(Engine.connect())
     assert not report.ok
     assert report.checks[0].word == "FAILS"
