@@ -159,7 +159,7 @@ WALLS: dict[str, Callable[[Config], None]] = {
     "no devices": _host(Devices=[_device("/dev/kmsg"), _device("/dev/loop0")], DeviceCgroupRules=["a *:* rwm"]),
     "no more groups": _host(GroupAdd=["42"]),
     "no host directories": _host(
-        Binds=["/:/mnt:ro"], Mounts=[{"Type": "bind", "Source": "/", "Target": "/media", "ReadOnly": True}]
+        Binds=["/etc:/mnt:ro"], Mounts=[{"Type": "bind", "Source": "/etc", "Target": "/media", "ReadOnly": True}]
     ),
     "no host environment": _host_environment,
     "/workspace size": _mount_option("/workspace", "size", "size=100g"),
