@@ -22,6 +22,7 @@ from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
+from agentbox_magic import config
 from agentbox_magic.errors import (
     ExecutionInterrupted,
     MemoryLimitError,
@@ -510,6 +511,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = parser().parse_args(arguments)
         as_json = options.json
+        config.pool = 0  # a command wants one box and is over
         outcome = options.do(options)
         if outcome is None:
             return 0

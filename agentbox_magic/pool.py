@@ -47,10 +47,11 @@ class Wish:
 
 @dataclass
 class _Warm:
-    """A box that waits, or will: ``ready`` has it when it has started."""
+    """A box that waits, or will: ``ready`` has it when it has started, and so has ``launched``, without a lock."""
 
     wish: Wish
     ready: Future[Launched] = field(default_factory=Future)
+    launched: Launched | None = None
 
     @property
     def is_alive(self) -> bool:
@@ -59,8 +60,13 @@ class _Warm:
         return self.ready.exception() is None and not self.ready.result().channel.closed
 
     def close(self) -> None:
-        with contextlib.suppress(SandboxError):
-            self.ready.result().channel.close()
+        """End it, or have it end as soon as it has started."""
+
+        def end(ready: Future[Launched]) -> None:
+            if ready.exception() is None:
+                ready.result().channel.close()
+
+        self.ready.add_done_callback(end)
 
 
 def _wish(engine: Engine, limits: Limits, box: Box) -> Wish | None:
@@ -97,14 +103,20 @@ class Pool:
         if wish is None or config.pool_size() == 0:
             self.trim()
             return None
+        with self._changed:
+            self._wishes.append(wish)
+            self._used = True
+            self._wake()
         while warm := self._pick(wish):
             try:
                 launched = warm.ready.result()
                 self._fit(launched, warm.wish.limits, limits, box)
             except SandboxError:  # it has died, or the engine was restarted, or it refuses, as a new one will
-                with contextlib.suppress(SandboxError):
-                    warm.close()
+                warm.close()
                 continue
+            except BaseException:  # the user does not wait for it
+                warm.close()
+                raise
             with self._changed:
                 self._names[launched.container] = hardening.name_of(launched.container, limits)
             return launched
@@ -149,19 +161,16 @@ class Pool:
             thread.join()
 
     def abandon(self) -> None:
-        """In a fork: they are the parent's."""
+        """In a fork: they are the parent's. No lock is taken, because another thread may have held it."""
         for warm in self._warm:
-            if warm.ready.done():
-                warm.close()
+            if warm.launched is not None:
+                warm.launched.channel.close()
 
     # -- what waits ---------------------------------------------------------------------------------------------------
 
     def _pick(self, wish: Wish) -> _Warm | None:
         """Take a box of a wish's kind, at best with its limits, off what waits or is being made."""
         with self._changed:
-            self._wishes.append(wish)
-            self._used = True
-            self._wake()
             fitting = [warm for warm in self._warm if _kind(warm.wish) == _kind(wish) and warm.is_alive]
             fitting.sort(key=lambda warm: (not warm.ready.done(), warm.wish.limits != wish.limits))
             if not fitting:
@@ -262,6 +271,7 @@ class Pool:
             except SandboxError:
                 launched.channel.close()
                 raise
+            warm.launched = launched
             warm.ready.set_result(launched)
         except Exception as error:
             why = error if isinstance(error, SandboxError) else SandboxError(str(error))

@@ -65,7 +65,7 @@ def set_dumpable(value: bool) -> None:
 
 def walls() -> dict[str, str]:
     """What the kernel says of this process that the host wants to know: its user, its privileges, its filter."""
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
         lines = (line.partition(":") for line in file)
         return {name: value.strip() for name, _, value in lines if name in STATUS}
 
