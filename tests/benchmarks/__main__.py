@@ -217,8 +217,9 @@ def listing() -> dict[str, float]:
 
 
 def main() -> None:
+    machine = {"cores": CORES, "system": platform.platform(), "docker": docker.from_env().version()["Version"]}
     results: dict[str, Any] = {
-        "machine": {"cores": CORES, "system": platform.platform(), "docker": docker.from_env().version()["Version"]},
+        "machine": {**machine, "load before": round(os.getloadavg()[0], 1)},  # of others: ratios suffer above the cores
         "rounds": ROUNDS,
         "seconds": {name: asdict(one) for name, one in latencies().items()},
         "per second": rates(),
