@@ -16,6 +16,8 @@ from typing import Any
 
 SKELETON = "/opt/agentbox/skel"
 """Files of the image that a box wants writable; copied to ``$HOME`` at the start."""
+KERNEL = frozenset({"proc", "sysfs", "cgroup", "cgroup2"})
+"""File systems that hold the kernel's own things, all of which a user of number 0 may seem to write."""
 SECONDS = 10.0
 """How long emptying may take; the directories can hold tens of thousands of files."""
 
@@ -29,10 +31,10 @@ def furnish(cwd: str) -> None:
 
 
 def inventory() -> list[tuple[str, int, bytes | None]]:
-    """What is in the writable directories when the interpreter has been loaded: path, mode, and the content of what
-    is a file."""
+    """What is in the home and in ``/tmp`` when the interpreter has been loaded: path, mode, and the content of a
+    file. Nowhere else has anything been written."""
     found: list[tuple[str, int, bytes | None]] = []
-    for at, folders, files in (entry for folder in writable() for entry in os.walk(folder)):
+    for at, folders, files in (entry for folder in (os.path.expanduser("~"), "/tmp") for entry in os.walk(folder)):
         for name in folders:
             path = os.path.join(at, name)
             found.append((path, os.stat(path).st_mode & 0o7777, None))
@@ -88,9 +90,12 @@ def _umask() -> int:
 
 
 def writable() -> list[str]:
-    """The mounts whose root this uid may write to."""
+    """The mounts whose root this uid may write to, but those where no files can be made."""
+    points = []
     with open("/proc/self/mountinfo") as file:
-        points = [line.split()[4].encode().decode("unicode_escape") for line in file]
+        for fields in map(str.split, file):
+            if fields[fields.index("-") + 1] not in KERNEL:
+                points.append(fields[4].encode().decode("unicode_escape"))
     return [point for point in dict.fromkeys(points) if os.path.isdir(point) and os.access(point, os.W_OK)]
 
 
