@@ -16,7 +16,8 @@ from agentbox_magic.execution import Execution
 from agentbox_magic.files import Files, WatchHandle
 from agentbox_magic.forward import Forward
 from agentbox_magic.limits import Limits
-from agentbox_magic.sandbox import Context, Sandbox
+from agentbox_magic.records import Context
+from agentbox_magic.sandbox import Sandbox
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 from agent_executor.wire import Header, ProtocolError
 from agentbox_magic.collector import Collector, OnText
 from agentbox_magic.execution import Execution
-from agentbox_magic.link import OUTER_GRACE_SECONDS, Link
+from agentbox_magic.link import Link
 from agentbox_magic.values import MAX_SIZE
 
 OnTool = Callable[[Header, bytes], Any]
@@ -48,6 +47,6 @@ def call(
     seconds = link.limits.timeout
     collector = _Call(link, on_stdout, on_stderr, on_tool)
     fields = {"envs": envs, "timeout": seconds, "max_size": MAX_SIZE}
-    until = None if seconds is None else time.monotonic() + seconds + OUTER_GRACE_SECONDS
     with link.call("call_request", packed, budget=MAX_SIZE + collector.budget, **fields) as following:
+        until = link.deadline(following, seconds, "default")
         return link.follow_to_deadline(following, collector, until), collector.data

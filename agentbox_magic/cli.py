@@ -36,7 +36,8 @@ from agentbox_magic.text import Cleaner, clean
 if TYPE_CHECKING:
     from agentbox_magic.commands import CommandHandle
     from agentbox_magic.execution import Execution
-    from agentbox_magic.sandbox import Sandbox, SandboxInfo
+    from agentbox_magic.records import SandboxInfo
+    from agentbox_magic.sandbox import Sandbox
 
 # What loads docker is imported by the verbs that need it: --help and mistakes are answered at once.
 

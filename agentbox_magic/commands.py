@@ -6,7 +6,6 @@ import json
 import queue
 import signal
 import threading
-import time
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
@@ -15,7 +14,7 @@ from agentbox_magic.channel import Call
 from agentbox_magic.collector import MAX_OUTPUT, Collector, OnText, signal_name
 from agentbox_magic.errors import SandboxError
 from agentbox_magic.execution import Execution
-from agentbox_magic.link import OUTER_GRACE_SECONDS, Link
+from agentbox_magic.link import Link
 
 PIECE = 128 * 1024
 
@@ -76,7 +75,7 @@ class CommandHandle:
         """Not for callers: :meth:`Commands.run` and :meth:`Commands.connect` give it."""
         self._commands = commands
         self._link = link
-        self._until = None if timeout is None else time.monotonic() + timeout + OUTER_GRACE_SECONDS
+        self._until = link.deadline(call, timeout)
         self._call = call
         self._collector = collector
         self._pid = pid

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from agentbox_magic import values
 from agentbox_magic.channel import Call
 from agentbox_magic.collector import Collector
 from agentbox_magic.errors import ExecutionError, TransferError
-from agentbox_magic.link import OUTER_GRACE_SECONDS, Link
+from agentbox_magic.link import Link
 from agentbox_magic.text import clean_traceback
 
 PIECE = 256 * 1024
@@ -78,7 +77,7 @@ def push(link: Link, named: dict[str, Any], context: str, max_size: int) -> int:
     collector = _Push(link, data)
     with _begin(link, "push_request", b"", collector.budget, context, max_size) as call:
         collector.start(call)
-        _finish(link, call, collector)
+        _finish(link, call, collector, context)
     return len(data)
 
 
@@ -88,7 +87,7 @@ def pull(link: Link, names: Sequence[str], context: str, max_size: int) -> tuple
     collector = _Pull(link, max_size)
     payload = json.dumps(list(names)).encode()
     with _begin(link, "pull_request", payload, max_size + collector.budget, context, max_size) as call:
-        _finish(link, call, collector)
+        _finish(link, call, collector, context)
     found = values.decode(collector.data, max_size)
     if not isinstance(found, dict) or list(found) != list(dict.fromkeys(names)):
         raise TransferError("what came from the box cannot be taken: it is not what was asked for")
@@ -100,10 +99,8 @@ def _begin(link: Link, kind: str, payload: bytes, budget: int, context: str, max
     return link.call(kind, payload, budget=budget, **fields)
 
 
-def _finish(link: Link, call: Call, collector: Collector) -> None:
-    seconds = link.limits.timeout
-    until = None if seconds is None else time.monotonic() + seconds + OUTER_GRACE_SECONDS
-    error = link.follow_to_deadline(call, collector, until).error
+def _finish(link: Link, call: Call, collector: Collector, context: str) -> None:
+    error = link.follow_to_deadline(call, collector, link.deadline(call, link.limits.timeout, context)).error
     if isinstance(error, ExecutionError) and error.name == ERROR:
         raise TransferError(clean_traceback(error.value))
     if error is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import queue
+import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +20,8 @@ from agentbox_magic.text import clean
 
 START_SECONDS = 60.0
 """How long a started container may take to greet."""
+LATE_SECONDS = 2.0
+"""How long an engine may take to create a container that nobody waits for any more."""
 
 
 class ImageGoneError(ImageError):
@@ -48,9 +52,15 @@ def launch(engine: Engine, limits: Limits, box: hardening.Box, name: str | None 
         SandboxError: the engine refuses, or the box does not answer.
     """
     config = hardening.container_config(limits, box)
-    container = engine.create(config, name)
+    name = name or f"{hardening.LABEL}-{secrets.token_hex(8)}"
+    try:
+        container = engine.create(config, name)
+    except KeyboardInterrupt:  # the engine may be about to make it all the same
+        _remove_late(engine, name)
+        raise
     if container is None:
         raise ImageGoneError(f"the image {box.image} was there and is gone; try once more")
+    pipe = None
     try:
         pipe = None if box.detached else engine.attach(container)
         engine.start(container)
@@ -62,8 +72,20 @@ def launch(engine: Engine, limits: Limits, box: hardening.Box, name: str | None 
 
         return greet(engine, container, Channel(pipe or relay.connect(container)), check)
     except BaseException:
+        if pipe is not None:
+            pipe.close()
         engine.remove(container)
         raise
+
+
+def _remove_late(engine: Engine, name: str) -> None:
+    """Remove a container whose creation was asked for and never answered, when it has appeared."""
+    until = time.monotonic() + LATE_SECONDS
+    while time.monotonic() < until:
+        if engine.inspect(name):
+            engine.remove(name)
+            return
+        time.sleep(0.1)
 
 
 def greet(engine: Engine, container: str, channel: Channel, check: Callable[[Header], None] | None = None) -> Launched:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,6 +24,7 @@ from agentbox_magic.errors import (
 from agentbox_magic.execution import Execution
 from agentbox_magic.limits import Limits
 
+SLOW_SECONDS = 1.0
 OUTER_GRACE_SECONDS = 5.0
 """After a deadline, how much later than the supervisor the host acts itself."""
 
@@ -35,6 +38,8 @@ class Link:
         self.killed = False
         self._channel = channel
         self._kill = kill
+        self._lock = threading.Lock()
+        self._turns: dict[int, tuple[str, float]] = {}
 
     @property
     def is_open(self) -> bool:
@@ -153,14 +158,41 @@ class Link:
             raise ExecutionInterrupted(collector.execution)
         return collector.execution
 
-    def follow_to_deadline(self, call: Call, collector: Collector, until: float | None) -> Execution:
-        """:meth:`follow`; where the supervisor does not keep the deadline, kill the box at ``until`` (monotonic)."""
+    def deadline(self, call: Call, seconds: float | None, context: str | None = None) -> float | None:
+        """When the host itself ends a run (monotonic), if the supervisor does not.
+
+        Runs of one context take turns, and the time of each counts from its turn: so from when those before it must be
+        over. That is the host's own reckoning, which nothing that a box says puts off.
+        """
+        if seconds is None and context is None:
+            return None
+        with self._lock:
+            before = [until for where, until in self._turns.values() if where == context]
+            begin = max([time.monotonic(), *before])
+            until = math.inf if seconds is None else begin + seconds + OUTER_GRACE_SECONDS
+            if context is not None:
+                self._turns[call.id] = context, until
+        return None if until == math.inf else until
+
+    def follow_to_deadline(
+        self, call: Call, collector: Collector, until: float | None, on_slow: Callable[[], Any] | None = None
+    ) -> Execution:
+        """:meth:`follow`; where the supervisor does not keep the deadline, kill the box at ``until``, which
+        :meth:`deadline` gave. ``on_slow`` is called if the run goes on after a second."""
         try:
+            if on_slow:
+                try:
+                    return self.follow(call, collector, SLOW_SECONDS)
+                except queue.Empty:
+                    on_slow()
             return self.follow(call, collector, None if until is None else until - time.monotonic())
         except queue.Empty:
             self._kill()
             collector.execution.status = "timeout"
             return collector.end(collector.timed_out())
+        finally:
+            with self._lock:
+                self._turns.pop(call.id, None)
 
 
 def _checked_info(info: Any) -> dict[str, Any]:

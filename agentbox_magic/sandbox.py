@@ -5,13 +5,11 @@ from __future__ import annotations
 import builtins
 import contextlib
 import json
-import queue
 import secrets
 import threading
-import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any
@@ -28,87 +26,11 @@ from agentbox_magic.files import Files
 from agentbox_magic.forward import Forward
 from agentbox_magic.launch import ImageGoneError, Launched, configure, greet, launch
 from agentbox_magic.limits import Limits
-from agentbox_magic.link import OUTER_GRACE_SECONDS, Link
+from agentbox_magic.link import Link
+from agentbox_magic.records import Context, Metrics, Pulled, SandboxInfo
 from agentbox_magic.values import MAX_SIZE
 
-SLOW_SECONDS = 1.0
 DETACHED_LIFETIME = 3600.0
-
-
-@dataclass(frozen=True)
-class Context:
-    """A place where code keeps its state.
-
-    Attributes:
-        id: its name in the box.
-        language: ``"python"`` or ``"bash"``.
-        cwd: where it started.
-    """
-
-    id: str
-    language: str
-    cwd: str
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """What a box uses now, counted by the kernel; None where the kernel does not count it.
-
-    Attributes:
-        timestamp: when, in UTC.
-        memory: bytes in use, files included.
-        memory_peak: the most since the start.
-        memory_limit: bytes.
-        cpu_seconds: CPU time since the start.
-        cpu_count: cores it may use.
-        pids: processes and threads.
-    """
-
-    timestamp: datetime
-    memory: int | None
-    memory_peak: int | None
-    memory_limit: int
-    cpu_seconds: float | None
-    cpu_count: float
-    pids: int | None
-
-
-class Pulled(dict[str, Any]):
-    """What :meth:`Sandbox.pull` gives.
-
-    Attributes:
-        size: the bytes that crossed.
-    """
-
-    def __init__(self, values: dict[str, Any], size: int) -> None:
-        super().__init__(values)
-        self.size = size
-
-
-@dataclass(frozen=True)
-class SandboxInfo:
-    """A box on the engine.
-
-    Attributes:
-        sandbox_id: the id of its container.
-        state: ``"running"``, ``"paused"``, or what else the engine says.
-        image: what it is made of.
-        limits: what it may use.
-        started_at: when it was created, in UTC.
-        detached: it outlives the process that made it.
-        metadata: as given to :meth:`Sandbox.create`.
-        walls: which of its walls the engine says it has, in one line; None where it was not asked, in
-            :meth:`Sandbox.list`. ``%sandbox doctor`` does not take its word but tries them.
-    """
-
-    sandbox_id: str
-    state: str
-    image: str
-    limits: Limits
-    started_at: datetime
-    detached: bool
-    metadata: dict[str, str]
-    walls: str | None = None
 
 
 class Sandbox:
@@ -371,13 +293,8 @@ class Sandbox:
         with self._link.call("execute_request", code.encode(), budget=collector.budget, **fields) as call:
             if on_start:
                 on_start(lambda: self._link.interrupt(call))
-            until = None if seconds is None else time.monotonic() + seconds + OUTER_GRACE_SECONDS
-            if on_slow:
-                try:
-                    return self._link.follow(call, collector, SLOW_SECONDS)
-                except queue.Empty:
-                    on_slow()
-            return self._link.follow_to_deadline(call, collector, until)
+            until = self._link.deadline(call, seconds, where)
+            return self._link.follow_to_deadline(call, collector, until, on_slow)
 
     def call_pickled(
         self,

@@ -101,12 +101,10 @@ def _row(row: Row) -> str:
     cells.append(_figure("td", f"{row.seconds:.1f}&nbsp;s" if row.seconds else ""))
     memory = cpu = ""
     if row.memory is not None:
-        memory = _meter(
-            min(row.memory / row.memory_limit, 1), f"{format_size(row.memory)} of {format_size(row.memory_limit)}"
-        )
+        memory = _meter(row.memory, row.memory_limit)
     if row.cpu_seconds is not None:
         share = row.cpu_seconds / (row.seconds * row.cpus) if row.seconds else 0.0
-        cpu = _meter(min(share, 1), f"{row.cpu_seconds:.1f} s")
+        cpu = f"{row.cpu_seconds:.1f}&nbsp;s ({share:.0%})"  # no meter: to use all of a core is nothing to warn of
     cells += [_figure("td", memory), _figure("td", cpu)]
     cells.append(f"<td{_LEFT}>{escape(_short(row.line))}</td>")
     return f"<tr>{''.join(cells)}</tr>"
@@ -121,9 +119,10 @@ def _figure(tag: str, html: str) -> str:
     return f'<{tag} class="agentbox-figure">{html}</{tag}>'
 
 
-def _meter(part: float, text: str) -> str:
-    bar = f'<meter style="width:4em" min="0" max="1" high="0.9" value="{part:.2f}">{part:.0%}</meter>'
-    return f'<span style="white-space:nowrap">{bar} {text}</span>'
+def _meter(used: int, limit: int) -> str:
+    part = min(1.0, used / limit)
+    bar = f'<meter style="width:4em" low="0.75" high="0.9" optimum="0" value="{part:.2f}">{part:.0%}</meter>'
+    return f'<span style="white-space:nowrap">{bar} {format_size(used)} of {format_size(limit)}</span>'
 
 
 def progress(name: str, rows: Sequence[Row], seconds: float) -> str:

@@ -22,7 +22,8 @@ from agentbox_magic.errors import SandboxError
 from agentbox_magic.limits import format_size
 
 if TYPE_CHECKING:
-    from agentbox_magic.sandbox import Metrics, Sandbox
+    from agentbox_magic.records import Metrics
+    from agentbox_magic.sandbox import Sandbox
 
 PERIOD_SECONDS = 0.5
 NEAR, AT = 0.8, 0.95

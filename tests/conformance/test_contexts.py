@@ -24,10 +24,11 @@ from agentbox_magic import (
     Sandbox,
     SandboxClosedError,
     SandboxError,
+    link,
 )
 from agentbox_magic.engine import Engine
 from agentbox_magic.hardening import RESYNC
-from agentbox_magic.sandbox import Context
+from agentbox_magic.records import Context
 
 
 @pytest.fixture
@@ -360,6 +361,19 @@ def test_a_lifetime_ends(how: str) -> None:
             box.run_code("1").raise_for_status()
     finally:
         box.kill()
+
+
+def test_a_run_that_waits_for_its_turn_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "OUTER_GRACE_SECONDS", 0.5)
+    begun = threading.Event()
+    with Sandbox.create() as box:
+        code = "import time\nprint('begun')\ntime.sleep(2)"
+        first = threading.Thread(target=box.run_code, args=[code], kwargs={"on_stdout": lambda text: begun.set()})
+        first.start()
+        assert begun.wait(30)
+        run = box.run_code("1 + 1", timeout=0.5)
+        assert (run.status, run.text) == ("ok", "2")
+        first.join()
 
 
 def test_a_longer_lifetime() -> None:
