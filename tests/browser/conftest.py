@@ -1,16 +1,17 @@
-"""One JupyterLab and one browser for the whole group."""
+"""One JupyterLab and one browser for the whole group; they end with it, because Playwright keeps a loop running."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 import pytest
-from browser import lab as labs
-from browser.lab import Beacon, Lab, Notebook
 from playwright.sync_api import Browser, sync_playwright
 
+from browser import lab as labs
+from browser.lab import Beacon, Lab, Notebook
 
-@pytest.fixture(scope="session")
+
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     if labs.CHROMIUM is None:
         pytest.skip("Chromium is not installed; on Debian or Ubuntu: apt-get install chromium")
@@ -20,13 +21,13 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab(chromium: Browser, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with labs.serve(tmp_path_factory.mktemp("lab")) as lab:
         yield lab
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def beacon() -> Iterator[Beacon]:
     beacon = Beacon()
     yield beacon
