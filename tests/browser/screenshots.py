@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from browser import lab as labs
-from browser.lab import Lab, Notebook
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
+
+from browser import lab as labs
+from browser.lab import Lab, Notebook
 
 IMAGES = Path(__file__).parent.parent.parent / "notebooks" / "images"
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}

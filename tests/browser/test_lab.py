@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from browser.lab import Lab, Notebook
 from nbconvert import HTMLExporter
 from playwright.sync_api import Browser
+
+from browser.lab import Lab, Notebook
 
 LOAD = "%load_ext agentbox_magic"
 HONEST = [
