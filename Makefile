@@ -8,7 +8,7 @@ demo: setup ## run the quickstart notebook and print its outputs
 test: setup check ## the whole test suite
 	@.ci/test-tools
 	$(python) -m pytest
-	AGENTBOX_LIVE=0 $(python) -m pytest --nbval --nbval-current-env --nbval-cell-timeout 120 \
+	AGENTBOX_LIVE=0 $(python) -m pytest -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout 120 \
 	  --nbval-sanitize-with tests/nbval-sanitize.cfg notebooks
 
 check: setup ## formatting, lint, types

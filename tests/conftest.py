@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 
 # Boxes that wait would be seen as leaks; with AGENTBOX_POOL=2 the whole suite runs on such boxes all the same.
@@ -16,6 +17,11 @@ from kernel import Kernel
 from agentbox_magic import Sandbox, derived, images
 from agentbox_magic.engine import Engine
 from agentbox_magic.hardening import LABEL, OWNER, WARM
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C as a person's process does: whoever starts the tests in the background has it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
