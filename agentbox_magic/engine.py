@@ -25,6 +25,7 @@ MIN_API = (1, 41)
 
 _SECONDS = 60
 """How long an answer may take."""
+REMOVAL_SECONDS = 10
 _REMOVING = 409
 _GONE = 404
 
@@ -249,14 +250,19 @@ class Engine:
             raise
 
     def remove(self, container: str) -> None:
-        """Kill and remove a container; fine if it is gone or going."""
+        """Kill and remove a container, and wait until it is gone; fine if it is gone already."""
         for last in (False, True):
             try:
                 with _plain_errors():
                     return self._client.remove_container(container, force=True, v=True)
             except SandboxError as error:
                 cause = error.__cause__
-                if isinstance(cause, docker.errors.APIError) and cause.status_code in (_GONE, _REMOVING):
+                if isinstance(cause, docker.errors.APIError) and cause.status_code == _REMOVING:
+                    # It has ended by itself, and the engine is at it.
+                    with contextlib.suppress(docker.errors.APIError, requests.exceptions.RequestException):
+                        self._client.wait(container, timeout=REMOVAL_SECONDS, condition="removed")
+                    return None
+                if isinstance(cause, docker.errors.APIError) and cause.status_code == _GONE:
                     return None
                 found = self.inspect(container)
                 if found is None:

@@ -470,7 +470,7 @@ class Sandbox:
 
         Example:
             >>> with Sandbox.create() as box:
-            ...     box.files.write("secret", "x")
+            ...     _ = box.files.write("secret", "x")
             ...     box.reset()
             ...     box.files.exists("secret")
             False

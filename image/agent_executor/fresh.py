@@ -31,10 +31,11 @@ def furnish(cwd: str) -> None:
 
 
 def inventory() -> list[tuple[str, int, bytes | None]]:
-    """What is in the home and in ``/tmp`` when the interpreter has been loaded: path, mode, and the content of a
-    file. Nowhere else has anything been written."""
+    """What is in the home and in ``/tmp``, which are one as a rule, when the interpreter has been loaded: path, mode,
+    and the content of a file. Nowhere else has anything been written."""
     found: list[tuple[str, int, bytes | None]] = []
-    for at, folders, files in (entry for folder in (os.path.expanduser("~"), "/tmp") for entry in os.walk(folder)):
+    roots = dict.fromkeys((os.path.expanduser("~"), "/tmp"))
+    for at, folders, files in (entry for root in roots for entry in os.walk(root)):
         for name in folders:
             path = os.path.join(at, name)
             found.append((path, os.stat(path).st_mode & 0o7777, None))
