@@ -228,8 +228,8 @@ class Engine:
         """
         with _plain_errors():
             url = self._client._url("/containers/{0}/update", container)  # type: ignore[attr-defined]  # not in its stubs
-            reply = self._client._post_json(url, data=resources)  # type: ignore[attr-defined]
-            answer = self._client._result(reply, json=True)  # type: ignore[attr-defined]
+            reply = self._client._post_json(url, data=resources)  # type: ignore[attr-defined]  # likewise
+            answer = self._client._result(reply, json=True)  # type: ignore[attr-defined]  # likewise
         if answer.get("Warnings"):
             raise SandboxError(f"the Docker engine changed the limits only in part: {answer['Warnings'][0]}")
 
