@@ -270,7 +270,7 @@ def _make(function: Callable[..., Any], base: Agent[Any, Any] | None, options: d
         raise TypeError(f"@agent is for functions, and {function!r} is not one")
     if isinstance(function, Agent):
         raise TypeError(f"{function!r} is an agent already; other options: {function.spec.name}.options(...)")
-    before = base.spec if base else Spec(pickling.name_of(function), Limits(), Box(), {}, (), {}, 0)
+    before = base.spec if base else Spec(pickling.name_of(function), Limits(), Box(preload=()), {}, (), {}, 0)
     limits = Limits.of(**{**{name: getattr(before.limits, name) for name in _LIMITS}, **_only(options, _LIMITS)})
     image = options["image"] or "" if "image" in options else before.box.image
     env = dict(options["env"] or {}) if "env" in options else before.env

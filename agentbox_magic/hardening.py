@@ -27,6 +27,9 @@ know it."""
 WARM = "agentbox_warm_"
 """How the name of a container begins that waits for somebody to want it. Then it is renamed: labels cannot change."""
 
+PRELOAD = ("IPython",)
+"""What a box that will run cells has loaded, unless more is asked for."""
+
 FIRST_UID, UIDS = 10_000, 50_000
 """The range of uids: above the image's own, and below 65536, which is all that rootless engines map."""
 
@@ -84,6 +87,7 @@ class Box:
         lifetime: seconds after which it ends by itself; None for as long as its owner.
         detached: it outlives its owner.
         metadata: the caller's own labels.
+        preload: modules that are loaded before anybody asks for anything.
     """
 
     image: str = ""
@@ -95,6 +99,7 @@ class Box:
     lifetime: float | None = None
     detached: bool = False
     metadata: dict[str, str] = field(default_factory=dict)
+    preload: tuple[str, ...] = PRELOAD
 
 
 def files_size(limits: Limits) -> int:
@@ -148,6 +153,7 @@ def environment(limits: Limits, box: Box, resync: str) -> list[str]:
         **box.env,
         # For the supervisor, which takes them out before any code runs.
         "AGENTBOX_CWD": box.cwd or "",
+        "AGENTBOX_PRELOAD": ",".join(box.preload),
         "AGENTBOX_LIFETIME": "" if box.lifetime is None else str(box.lifetime),
         "AGENTBOX_RESYNC": resync,
     }

@@ -80,7 +80,17 @@ def _wish(engine: Engine, limits: Limits, box: Box) -> Wish | None:
 
 def _kind(wish: Wish) -> tuple[object, ...]:
     """What cannot be changed once a box runs."""
-    return wish.engine, wish.box, hardening.files_size(wish.limits), wish.limits.network
+    limits = wish.limits
+    # Numeric libraries read at their start how many threads they may have.
+    threads = str(hardening.thread_counts(limits)) if {*wish.box.preload} - {*hardening.PRELOAD} else ""
+    return wish.engine, wish.box, hardening.files_size(limits), limits.network, threads
+
+
+def _serves(warm: Wish, wish: Wish) -> bool:
+    """Whether a box will do: what it has loaded beside what is wanted does no harm."""
+    return {*warm.box.preload} >= {*wish.box.preload} and _kind(warm) == _kind(
+        replace(wish, box=replace(wish.box, preload=warm.box.preload))
+    )
 
 
 class Pool:
@@ -171,8 +181,10 @@ class Pool:
     def _pick(self, wish: Wish) -> _Warm | None:
         """Take a box of a wish's kind, at best with its limits, off what waits or is being made."""
         with self._changed:
-            fitting = [warm for warm in self._warm if _kind(warm.wish) == _kind(wish) and warm.is_alive]
-            fitting.sort(key=lambda warm: (not warm.ready.done(), warm.wish.limits != wish.limits))
+            fitting = [warm for warm in self._warm if _serves(warm.wish, wish) and warm.is_alive]
+            fitting.sort(
+                key=lambda warm: (not warm.ready.done(), warm.wish.box != wish.box, warm.wish.limits != wish.limits)
+            )
             if not fitting:
                 return None
             self._warm.remove(fitting[0])

@@ -15,7 +15,7 @@ import types
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from agent_executor.streams import Stream, encode_bundle, encode_error, no_input
+from agent_executor.streams import Stream, encode_bundle, encode_error
 
 if TYPE_CHECKING:
     from agent_executor.worker import Control
@@ -96,10 +96,6 @@ class Shell:
     def attach(self, control: Control) -> None:
         """Become a worker's own."""
         self._control = control
-        sys.stdin = open(os.devnull)  # noqa: SIM115  # open as long as the process
-        sys.stdout, sys.stderr = Stream(1, control), Stream(2, control)
-        vars(sys).update(__stdout__=sys.stdout, __stderr__=sys.stderr)  # what code restores after a replacement
-        builtins.input = no_input
         builtins.display = self.display  # type: ignore[attr-defined]  # as IPython does, for code of notebooks
 
     def display(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import os
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets import Type
 
-from agent_executor.streams import Stream, encode_bundle, encode_error, no_input
+from agent_executor.streams import Stream, encode_bundle, encode_error
 
 if TYPE_CHECKING:
     from agent_executor.worker import Control
@@ -152,10 +151,6 @@ class Shell:
 
     def attach(self, control: Control) -> None:
         """Become a worker's own."""
-        sys.stdin = open(os.devnull)  # noqa: SIM115  # open as long as the process
-        sys.stdout, sys.stderr = Stream(1, control), Stream(2, control)
-        vars(sys).update(__stdout__=sys.stdout, __stderr__=sys.stderr)  # what code restores after a replacement
-        builtins.input = no_input
         self._shell.control = control
         self._warm_up()  # once more, because what is written to after a fork is copied first
 

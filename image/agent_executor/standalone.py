@@ -13,6 +13,7 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING, NoReturn, cast
 
+from agent_executor.streams import take_over
 from agent_executor.wire import Header
 from agent_executor.worker import new_shell
 
@@ -69,6 +70,7 @@ def main() -> NoReturn:
     _make_room()
     printer = Printer()
     shell = new_shell()
+    take_over(cast("Control", printer))
     shell.attach(cast("Control", printer))
     shell.run(os.environ[TASK])
     sys.stdout.flush()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import builtins
 import io
 import json
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -77,3 +80,11 @@ def no_input(prompt: object = "") -> str:
     """In the place of :func:`input`. Raises RuntimeError, which says why."""
     __tracebackhide__ = True  # IPython leaves this frame out
     raise RuntimeError("input() has nobody to ask in a sandbox; pass the value in instead")
+
+
+def take_over(control: Control) -> None:
+    """Make the standard streams this worker's own."""
+    sys.stdin = open(os.devnull)  # noqa: SIM115  # open as long as the process
+    sys.stdout, sys.stderr = Stream(1, control), Stream(2, control)
+    vars(sys).update(__stdout__=sys.stdout, __stderr__=sys.stderr)  # what code restores after a replacement
+    builtins.input = no_input

@@ -656,11 +656,12 @@ def main() -> None:
     # Taken out of the environment: the code in the box must know neither.
     resync = os.environ.pop("AGENTBOX_RESYNC", "").encode()
     lifetime = os.environ.pop("AGENTBOX_LIFETIME", "")
+    names = list(filter(None, os.environ.pop("AGENTBOX_PRELOAD", "").split(",")))
     cwd = os.environ.pop("AGENTBOX_CWD", "") or os.getcwd()
     fresh.furnish(cwd)
     from agent_executor import worker
 
-    worker.preload()
+    worker.preload(names)
     supervisor = Supervisor(stdin, stdout, cwd=cwd, resync=resync)
     if lifetime:
         supervisor.set_lifetime(float(lifetime))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import gc
+import importlib
 import itertools
 import json
 import os
@@ -22,7 +23,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from agent_executor import exchange, wire
+from agent_executor import calls, exchange, late, streams, wire
 from agent_executor.wire import Header
 
 if TYPE_CHECKING:
@@ -32,19 +33,39 @@ if TYPE_CHECKING:
 CONTROL_FD = 100
 """Where the control socket is put: away from the numbers that code expects its own files to have."""
 
-_preloaded: IPythonShell | PlainShell | None = None
+_preloaded: IPythonShell | PlainShell | late.Shell | None = None
 
 
 ASK_SECONDS = 0.05
 """How often a thread that waits for the host looks whether another one has read its answer."""
 
 
-def preload() -> None:
-    """Make, once per box, the shell that every worker begins with; forked workers share these pages."""
+def preload(names: list[str]) -> None:
+    """Load, once per box, what every worker begins with: a shell, and modules; forked workers share these pages.
+
+    Args:
+        names: of modules. Without IPython among them, the shell is one that loads it when it is wanted.
+
+    Raises:
+        SystemExit: there is no such module, or it fails.
+    """
     global _preloaded
-    _preloaded = new_shell()
+    gc.disable()  # nearly nothing of what is loaded is garbage, and looking for it would take a quarter of the time
+    if late.NAME in names or not late.is_possible():
+        _preloaded = new_shell()
+    else:
+        _preloaded = late.Shell()
+        with contextlib.suppress(ImportError):
+            importlib.import_module("cloudpickle")  # a call is what will come
+    for name in names:
+        if name != late.NAME:
+            try:
+                importlib.import_module(name)
+            except Exception as error:
+                sys.exit(f"{name} cannot be preloaded: {error}")
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def new_shell() -> IPythonShell | PlainShell:
@@ -279,8 +300,6 @@ def _run(shell: Any, channel: Control, header: Header, payload: bytes) -> Header
     """Run a cell, or call a function as a cell would."""
     reply: Header
     if header["type"] == "call_request":
-        from agent_executor import calls  # here: most boxes have no use for it
-
         vars(builtins)[calls.NAME] = calls.Call(channel, payload, header["max_size"])
         reply = shell.run(calls.CELL, after=calls.__file__)
     else:
@@ -294,6 +313,7 @@ def _shell(language: str, control: Control) -> Any:
 
         return BashShell(control)
     assert _preloaded is not None
+    streams.take_over(control)
     _preloaded.attach(control)
     return _preloaded
 
