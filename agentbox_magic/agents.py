@@ -218,6 +218,7 @@ def agent(
     network: str = ...,
     env: dict[str, str] | None = ...,
     packages: Sequence[str] = ...,
+    preload: Sequence[str] = ...,
     tools: Sequence[Callable[..., Any] | Tool] = ...,
     retries: int = ...,
     include: Sequence[types.ModuleType] = ...,
@@ -234,6 +235,7 @@ def agent(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         network: ``"none"``, loopback only.
         env: environment variables, beside ``AGENT_ID`` and ``TASK``.
         packages: what pip can fetch and the image lacks.
+        preload: modules that are imported before the call arrives, where boxes are started ahead or used again.
         tools: functions of the host that it may call: see :func:`~agentbox_magic.tools.tool`. The function refers to
             them by name as it would anyway; in the box each is a stand-in that asks the host.
         retries: calls after the first one that failed, each in a new box.
@@ -258,7 +260,7 @@ def agent(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
 
 _LIMITS = ("mem", "cpus", "pids", "timeout", "network")
-_OTHERS = ("image", "env", "packages", "tools", "retries", "include")
+_OTHERS = ("image", "env", "packages", "preload", "tools", "retries", "include")
 
 
 def _make(function: Callable[..., Any], base: Agent[Any, Any] | None, options: dict[str, Any]) -> Agent[Any, Any]:
@@ -283,7 +285,8 @@ def _make(function: Callable[..., Any], base: Agent[Any, Any] | None, options: d
     tools = named(options["tools"]) if "tools" in options else before.tools
     if image:
         packages = specifications.normalise([*packages, CLOUDPICKLE])
-    new = Spec(before.name, limits, replace(before.box, image=image), env, packages, tools, retries)
+    preload = specifications.modules(options["preload"]) if "preload" in options else before.box.preload
+    new = Spec(before.name, limits, replace(before.box, image=image, preload=preload), env, packages, tools, retries)
     include = options.get("include", base._include if base else ())
     return Agent(function, new, include, base._numbers if base else itertools.count(1))
 

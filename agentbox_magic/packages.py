@@ -1,4 +1,4 @@
-"""What packages a box is to have beside its image's: specifications in, checked and in one spelling."""
+"""What a box is to have beside what its image brings: packages and preloaded modules, checked and in one spelling."""
 
 from __future__ import annotations
 
@@ -47,6 +47,24 @@ def normalise(specs: Iterable[str]) -> tuple[str, ...]:
         extras = f"[{','.join(sorted(map(canonicalize_name, parsed.extras)))}]" if parsed.extras else ""
         found.add(f"{canonicalize_name(parsed.name)}{extras}{parsed.specifier}")
     return tuple(sorted(found))
+
+
+def modules(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of modules, sorted, each once.
+
+    >>> modules(["pandas", "numpy", "pandas"])
+    ('numpy', 'pandas')
+
+    Raises:
+        ValueError: one that no module can have.
+    """
+    if isinstance(names, str):
+        raise ValueError(f"preload is one string; write a list: preload={split(names)!r}")
+    names = list(names)
+    for name in names:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError(f"{name[:100]!r} is no name of a module; write it as after import, like numpy")
+    return tuple(sorted(set(names)))
 
 
 def installed(versions: Mapping[str, str]) -> dict[str, str]:

@@ -139,7 +139,7 @@ class Pool:
             self._wishes = deque([wish] * count)
             self._used = True
             self._wake()
-            self._changed.wait_for(lambda: len(self._alive()) >= count or not self._wishes or self._closed)
+            self._changed.wait_for(lambda: self._count(wish) >= count or not self._wishes or self._closed)
             if count and not self._wishes:
                 raise SandboxError("the boxes cannot be started; Sandbox.create() tells why")
 
@@ -195,6 +195,10 @@ class Pool:
         while len(self._wishes) > config.pool_size():
             self._wishes.popleft()
         return [] if self._closed else list(self._wishes)
+
+    def _count(self, wish: Wish) -> int:
+        """How many wait that are of a wish's kind."""
+        return sum(_kind(warm.wish) == _kind(wish) for warm in self._alive())
 
     def _alive(self) -> list[_Warm]:
         return [warm for warm in self._warm if warm.ready.done() and warm.is_alive]

@@ -16,6 +16,7 @@ from typing import Any
 
 from agent_executor.wire import Header
 from agentbox_magic import badge, calls, derived, exchange, hardening, images, pool, reaper, relay
+from agentbox_magic import packages as specifications
 from agentbox_magic.channel import Channel
 from agentbox_magic.collector import Collector, OnClear, OnResult, OnText
 from agentbox_magic.commands import Commands
@@ -85,6 +86,7 @@ class Sandbox:
         network: str = "none",
         env: dict[str, str] | None = None,
         packages: Sequence[str] = (),
+        preload: Sequence[str] = (),
         cwd: str | None = None,
         pty: bool = False,
         detach: bool = False,
@@ -105,6 +107,8 @@ class Sandbox:
             env: environment variables; nothing else of this process's environment is seen inside.
             packages: what pip can fetch and the image lacks, such as ``["polars", "httpx==0.27"]``. The image with them
                 is kept for the next time.
+            preload: modules, such as ``["pandas"]``, that are imported before the box is handed out, so that no code
+                waits for it; all contexts of the box share their memory. Nothing of theirs is reloaded by an import.
             cwd: where code and commands start; ``/workspace`` if None.
             pty: commands may have a terminal. (Without it a box has none: the host has few.)
             detach: outlive this process, until the lifetime ends.
@@ -113,7 +117,8 @@ class Sandbox:
             progress: told how the image's build goes, if it must be built.
 
         Raises:
-            ValueError: a limit that no box can have, or a package that is not a name with an optional version.
+            ValueError: a limit that no box can have, a package that is not a name with an optional version, or what is
+                no name of a module.
             EngineUnavailableError: no usable Docker engine.
             ImageError: the image or a package cannot be had, or the image cannot serve as a box.
             PolicyError: a wall of the box does not hold; the box has been removed.
@@ -131,6 +136,7 @@ class Sandbox:
             lifetime=DETACHED_LIFETIME if detach and lifetime is None else lifetime,
             detached=detach,
             metadata=metadata or {},
+            preload=(*hardening.PRELOAD, *specifications.modules(preload)),
         )
         return cls.start(limits, box, packages, progress)
 

@@ -67,6 +67,7 @@ class CellOptions:
     image: str | None
     runtime: str
     packages: tuple[str, ...]
+    preload: tuple[str, ...]
     session: str | None
     language: str | None
     raise_error: bool
@@ -97,6 +98,8 @@ def cell_parser() -> Parser:
     box.add_argument("--runtime", metavar="NAME", default="", help="the engine's, such as runsc (default: its own)")
     box.add_argument("--with", dest="packages", action="append", metavar="PKG,...",
                      help="packages for pip to fetch, such as polars,httpx==0.27")  # fmt: skip
+    box.add_argument("--preload", metavar="MODULE,...",
+                     help="modules that are imported while the box waits, such as pandas")  # fmt: skip
     box.add_argument("--network", metavar="NAME", help="none: loopback only (default)")
     values = parser.add_argument_group("variables")
     values.add_argument("-i", "--input", action="extend", nargs="+", metavar="NAME",
@@ -116,8 +119,8 @@ def cell_parser() -> Parser:
 
 
 def parse_cell(line: str, defaults: Mapping[str, Any] | None = None) -> CellOptions:
-    """Options of a ``%%sandbox`` line, and ``defaults`` for those of mem, cpus, pids, timeout, network, image and
-    max_transfer that it does not have.
+    """Options of a ``%%sandbox`` line, and ``defaults`` for those of mem, cpus, pids, timeout, network, image,
+    preload and max_transfer that it does not have.
 
     >>> parse_cell("--mem 300m --cpus 0.5").limits.cpus
     0.5
@@ -139,6 +142,10 @@ def parse_cell(line: str, defaults: Mapping[str, Any] | None = None) -> CellOpti
     except ValueError as error:
         raise UsageError(f"%%sandbox: --with: {error}") from None
     try:
+        preload = packages.modules(packages.split(wanted.get("preload") or ""))
+    except ValueError as error:
+        raise UsageError(f"%%sandbox: --preload: {error}") from None
+    try:
         max_transfer = parse_size(wanted.get("max_transfer", "64m"))
     except ValueError as error:
         raise UsageError(f"%%sandbox: --max-transfer {error}") from None
@@ -152,6 +159,7 @@ def parse_cell(line: str, defaults: Mapping[str, Any] | None = None) -> CellOpti
         image=wanted.get("image"),
         runtime=options.runtime,
         packages=specs,
+        preload=preload,
         session=options.session,
         language=options.language,
         raise_error=not options.no_raise_error,
@@ -190,6 +198,8 @@ def check_session(name: str, had: CellOptions, wanted: CellOptions) -> None:
         raise _differs(name, "runtime", had.runtime or "the engine's")
     if "packages" in wanted.given and had.packages != wanted.packages:
         raise _differs(name, "with", ",".join(had.packages) or "nothing")
+    if "preload" in wanted.given and had.preload != wanted.preload:
+        raise _differs(name, "preload", ",".join(had.preload) or "nothing")
 
 
 def _differs(name: str, option: str, had: str) -> UsageError:

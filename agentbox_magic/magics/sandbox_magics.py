@@ -48,6 +48,7 @@ class SandboxMagics(Magics):
         config=True
     )
     image = Unicode(None, allow_none=True, help="the image, as --image; None for ours").tag(config=True)
+    preload = Unicode("", help="modules to import ahead, as --preload").tag(config=True)
     max_transfer = Unicode("64m", help="the most that goes in and comes back, as --max-transfer").tag(config=True)
     pool = Int(None, allow_none=True, help="boxes that wait for the next cells; None for AGENTBOX_POOL, or 2").tag(
         config=True
@@ -101,7 +102,8 @@ class SandboxMagics(Magics):
 
     def defaults(self) -> dict[str, Any]:
         """The defaults of a cell's options."""
-        return {name: getattr(self, name) for name in ("mem", "cpus", "pids", "timeout", "image", "max_transfer")}
+        names = ("mem", "cpus", "pids", "timeout", "image", "preload", "max_transfer")
+        return {name: getattr(self, name) for name in names}
 
     # -- %%sandbox ----------------------------------------------------------------------------------------------------
 
@@ -189,11 +191,12 @@ class SandboxMagics(Magics):
     @staticmethod
     def _start(options: parser.CellOptions) -> Sandbox:
         from agentbox_magic.display import ProgressBar
-        from agentbox_magic.hardening import Box
+        from agentbox_magic.hardening import PRELOAD, Box
         from agentbox_magic.sandbox import Sandbox
 
         with ProgressBar() as progress:
-            box = Box(image=options.image or "", runtime=options.runtime)
+            preload = (*PRELOAD, *options.preload)
+            box = Box(image=options.image or "", runtime=options.runtime, preload=preload)
             return Sandbox.start(options.limits, box, options.packages, progress)
 
     def _run(self, box: Sandbox, cell: str, options: parser.CellOptions, quiet: bool) -> Execution:
