@@ -75,7 +75,7 @@ def boxes(client: docker.DockerClient) -> Callable[[], set[str]]:
 
     def now() -> set[str]:
         found = client.api.containers(all=True, filters={"label": f"{LABEL}=sandbox"})
-        used = [one for one in found if not one["Names"][0].startswith(f"/{WARM}")]
+        used = [one for one in found if not (one["Names"] or [""])[0].startswith(f"/{WARM}")]
         return {one["Id"] for one in used if is_ours(one["Labels"].get(OWNER, ""))}
 
     before = now()

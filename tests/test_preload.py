@@ -147,7 +147,7 @@ def test_output_that_is_caught_stays_caught_when_ipython_comes() -> None:
     job = catch.spawn()
     assert job.result() == "in True\n"
     assert job.execution is not None
-    assert job.execution.logs.stdout == ["out\n"]
+    assert job.execution.stdout == "out\n"
 
 
 def test_the_ends_of_a_call_are_those_of_a_cell() -> None:
@@ -174,4 +174,4 @@ def test_the_ends_of_a_call_are_those_of_a_cell() -> None:
     job = end.spawn("interrupt")
     assert job.exception() is not None
     assert job.execution is not None
-    assert (job.execution.status, job.execution.logs.stdout) == ("interrupted", ["before\n"])
+    assert (job.execution.status, job.execution.stdout) == ("interrupted", "before\n")

@@ -144,12 +144,13 @@ class SandboxMagics(Magics):
                 else:
                     self.shell.push({name: found[source] for name, source in options.outputs.items()})
                     crossed.append(_crossed("out", options.outputs, found.size))
-        if not quiet:
-            if crossed:
-                display(_line(f"sandbox: {'; '.join(crossed)}"), raw=True)
-            display(footer(run, limits, image), raw=True)
-        if walls is not None:
-            display(_line(walls), raw=True)
+            # All is shown before the box is removed, which takes longer than a short cell.
+            if not quiet:
+                if crossed:
+                    display(_line(f"sandbox: {'; '.join(crossed)}"), raw=True)
+                display(footer(run, limits, image), raw=True)
+            if walls is not None:
+                display(_line(walls), raw=True)
         if outcome is not None and options.raise_error:
             raise outcome
         if outcome is not None:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import itertools
 import os
+import select
 import selectors
 import signal
 import socket
@@ -292,12 +293,16 @@ class Children:
                 elif time.monotonic() > until:
                     raise TimeoutError(errno.ETIMEDOUT, "a process does not die")
                 else:
-                    time.sleep(0.0005)
+                    self._wait_for_death(0.005)
+
+    def _wait_for_death(self, seconds: float) -> None:
+        select.select([self._wake], [], [], seconds)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake, 4096)
 
     def reap(self) -> None:
         """Note who has died, and with what."""
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake, 4096)
+        self._wait_for_death(0)
         with contextlib.suppress(ChildProcessError):
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)

@@ -12,7 +12,10 @@ import resource
 import secrets
 import shutil
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SKELETON = "/opt/agentbox/skel"
 """Files of the image that a box wants writable; copied to ``$HOME`` at the start."""
@@ -59,8 +62,12 @@ def restore(things: list[tuple[str, int, bytes | None]], cwd: str) -> None:
     os.chdir(cwd)
 
 
-def standing() -> dict[str, Any]:
-    """What other processes of the same uid can change of this one, and what its children would inherit."""
+def standing(folders: Iterable[str] | None = None) -> dict[str, Any]:
+    """What other processes of the same uid can change of this one, and what its children would inherit.
+
+    Args:
+        folders: where files can be made, if that is known: nobody in a box can mount or unmount anything.
+    """
     limits = {name: resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")}
     return {
         "limits": limits,
@@ -69,7 +76,7 @@ def standing() -> dict[str, Any]:
         "policy": os.sched_getscheduler(0),
         "mask": _umask(),
         "sockets": _sockets(),
-        "modes": {folder: os.stat(folder).st_mode & 0o7777 for folder in writable()},
+        "modes": {folder: os.stat(folder).st_mode & 0o7777 for folder in folders or writable()},
     }
 
 
@@ -149,7 +156,7 @@ def _unlink(name: str, folder: int) -> bool:
 
 def remains(before: dict[str, Any]) -> list[str]:
     """What is left of whoever was here, in words; ``before`` is the :func:`standing` of the start."""
-    found = [name for name, value in standing().items() if value != before[name]]
+    found = [name for name, value in standing(before["modes"]).items() if value != before[name]]
     found += [f"process {name}" for name in os.listdir("/proc") if name.isdigit() and name != "1"]
     for folder in before["modes"]:
         space = os.statvfs(folder)

@@ -44,6 +44,9 @@ class Shell:
         vars(builtins).update(display=_display, get_ipython=_get_ipython)
         sys.meta_path.insert(0, _Finder(self))
 
+    def warm_up(self) -> None:
+        """There is nothing to do."""
+
     @property
     def namespace(self) -> dict[str, Any]:
         """Where cells keep their variables."""

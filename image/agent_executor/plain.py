@@ -98,6 +98,9 @@ class Shell:
         self._control = control
         builtins.display = self.display  # type: ignore[attr-defined]  # as IPython does, for code of notebooks
 
+    def warm_up(self) -> None:
+        """There is nothing to do."""
+
     def display(
         self, *values: object, raw: bool = False, display_id: object = None, update: bool = False, **_: Any
     ) -> None:

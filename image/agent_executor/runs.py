@@ -121,7 +121,8 @@ class Run:
         self.data_bytes = 0
 
     def start(self) -> None:
-        """The clock and the counters begin here."""
+        """The clock and the counters begin here; the first :meth:`sample` is the caller's to take, when there is
+        time."""
         self.started = time.monotonic()
         self.deadline = None if self.timeout is None else self.started + self.timeout
         self.cpu = self._cgroup.cpu_seconds()
@@ -130,7 +131,6 @@ class Run:
         self.sampled_memory = 0
         self.sampled_pids = 0
         self.history = History()
-        self.sample()
 
     def sample(self) -> None:
         """Look at what only ever shows its present value."""

@@ -17,7 +17,14 @@ from traitlets import Type
 from agent_executor.streams import Stream, encode_bundle, encode_error
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from agent_executor.worker import Control
+
+
+PLAIN = frozenset({int, float, complex, bool, str, bytes, list, tuple, dict, set, frozenset})
+"""What has no form but text, unless the code gives it one."""
+TEXT = "text/plain"
 
 
 class _Publisher(DisplayPublisher):
@@ -44,7 +51,7 @@ class _Hook(DisplayHook):
         self.check_for_underscore()
         if result is None or self.quiet():
             return
-        data, _ = self.compute_format_data(result)
+        data = self._format(result)
         self.update_user_ns(result)
         self.fill_exec_result(result)
         if data:
@@ -53,6 +60,23 @@ class _Hook(DisplayHook):
             # Called by the cell's last expression itself, and by no function in it, this is the last that it does.
             is_last = shell.ast_node_interactivity == "last_expr" and caller.f_locals is caller.f_globals
             shell.send("execute_result", data, is_last=is_last)
+
+    def _format(self, result: Any) -> dict[str, Any]:
+        """The forms of a value. Most are of a kind that has but one, and the search for others takes as long as a short
+        cell."""
+        formatter = cast("_Interactive", self.shell).display_formatter
+        assert formatter is not None
+        kind = type(result)
+        if kind in PLAIN and not any(kind in one.type_printers for one in self._others(formatter)):
+            text = formatter.formatters[TEXT](result)
+            return {} if text is None else {TEXT: text}  # what it contains may have no text
+        data, _ = self.compute_format_data(result)
+        return cast("dict[str, Any]", data)
+
+    @staticmethod
+    def _others(formatter: Any) -> Iterator[Any]:
+        yield from (formatter.mimebundle_formatter, formatter.ipython_display_formatter)
+        yield from (one for mime, one in formatter.formatters.items() if mime != TEXT)
 
 
 class _Interactive(InteractiveShell):
@@ -147,15 +171,15 @@ class Shell:
         warnings.filterwarnings("ignore", "To exit: use")  # after sys.exit(); there is nothing here to leave
         self._shell = _Interactive.instance()
         self.namespace: dict[str, Any] = self._shell.user_ns
-        self._warm_up()
+        self.warm_up()
 
     def attach(self, control: Control) -> None:
         """Become a worker's own."""
         self._shell.control = control
-        self._warm_up()  # once more, because what is written to after a fork is copied first
 
-    def _warm_up(self) -> None:
-        """The first cell and the first value are slower: let it be these."""
+    def warm_up(self) -> None:
+        """The first cell and the first value are slower, and again after a fork, because what is written to then is
+        copied first: let it be these."""
         self._shell.run_cell("None", store_history=False, silent=True)
         formatter = self._shell.display_formatter
         assert formatter is not None

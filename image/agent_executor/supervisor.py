@@ -320,6 +320,7 @@ class Supervisor:
         run.start()
         words = {"id": 0, "envs": run.header.get("envs") or {}, "max_size": run.header.get("max_size")}
         worker.send({"type": run.kind, **words}, run.payload)
+        run.sample()
         for eof, piece in run.pieces:
             self._pass_in(worker, run, eof, piece)
         run.pieces.clear()
@@ -392,6 +393,7 @@ class Supervisor:
         child = self._children.spawn("command", become, pipes=True, **kinds)
         child.run = run = Run(self._cgroup, header, payload)
         run.start()
+        run.sample()
         self._host.send({"type": "started", "id": run.id, "pid": child.pid})
 
     def _find_command(self, header: Header) -> Child:

@@ -35,7 +35,8 @@ CONTROL_FD = 100
 
 _preloaded: IPythonShell | PlainShell | late.Shell | None = None
 
-
+IDLE_SECONDS = 0.005
+"""After so long without a request a worker gets ready for one. Code that comes sooner does not wait for that."""
 ASK_SECONDS = 0.05
 """How often a thread that waits for the host looks whether another one has read its answer."""
 
@@ -139,6 +140,10 @@ class Control:
         if is_main and self._interrupted:
             self._interrupted = False
             raise KeyboardInterrupt
+
+    def is_idle(self, seconds: float) -> bool:
+        """Whether nothing comes for so long."""
+        return not self._inbox and self._socket is not None and not select.select([self._socket], [], [], seconds)[0]
 
     def receive(self) -> tuple[Header, bytes]:
         """The next message of the supervisor; it is gone when this raises EOFError."""
@@ -256,7 +261,11 @@ def serve(control: socket.socket, stdout: int, stderr: int, *, language: str, cw
     os.chdir(cwd)
     shell = _shell(language, channel)
     threads = threading.active_count()
+    is_cold = True
     while True:
+        if is_cold and channel.is_idle(IDLE_SECONDS):
+            shell.warm_up()
+            is_cold = False
         try:
             header, payload = channel.receive()
             pushed = exchange.collect(channel) if header["type"] == "push_request" else None
@@ -269,6 +278,7 @@ def serve(control: socket.socket, stdout: int, stderr: int, *, language: str, cw
                 os.chdir(wish["cwd"])
             channel.reply({"type": "configured"})
             continue
+        is_cold = False
         try:
             try:
                 channel.begin()

@@ -132,7 +132,7 @@ def test_the_end_of_a_context_ends_its_run(box: Sandbox, context: Context, opera
         "print('on')\nwhile True: pass",
         context=context,
         timeout=30,
-        on_stdout=lambda text: "on" in text and threading.Thread(target=end, args=(context,)).start(),
+        on_stdout=lambda text: "\n" in text and threading.Thread(target=end, args=(context,)).start(),
     )
     assert (run.status, run.stdout) == ("killed", "on\n")
     assert box.run_code("x").text == "1"
