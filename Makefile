@@ -34,16 +34,15 @@ screenshots: setup ## take the pictures in notebooks/images anew; SCENES="cell o
 
 bench: setup ## time what matters, beside the raw engine in the same run
 	PYTHONPATH=tests $(python) -m benchmarks
-	$(python) tests/benchmarks/throughput.py
 
 bench-security: setup ## what independent checkers find at a box; those that are missing say how to get them
 	PYTHONPATH=tests $(python) tests/benchmarks/checkers.py
 
-bench-peers: setup ## time what others do on the same engine and image; make bench puts it into its table
+bench-peers: setup ## install others into .venv-peers, and make bench, which times those that are there in the same rounds
 	@[ -d .venv-peers ] || $(python) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install -q 'llm-sandbox[docker]==0.3.46' 'autogen-ext[docker]==0.7.5'
-	.venv-peers/bin/python tests/benchmarks/peers.py "$$($(python) -c \
-	  'from agentbox_magic import images; print(images.default_image())')" build/peers.json
+	.venv-peers/bin/python -m pip install -q \
+	  'llm-sandbox[docker]==0.3.46' 'autogen-ext[docker]==0.7.5' 'smolagents[docker]==1.26.0'
+	@$(MAKE) bench
 
 lock: setup ## renew the locks: the development environment's and the image's
 	$(python) -m uv pip compile -q --upgrade --universal --python-version 3.10 --generate-hashes --no-header \

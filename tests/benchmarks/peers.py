@@ -1,110 +1,106 @@
-"""Others on the same engine and image, with their own packages in an environment of their own: ``make bench-peers``.
+"""Others on the same engine, in the same rounds: each is a process in ``.venv-peers`` (:mod:`benchmarks.peer`).
 
-Each does what its documentation says to do: a fresh sandbox and a first result, and a result in one that is warm.
+A round is a line to it and a line back. A peer that does not run here is left out, and the table says so.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
-import statistics
-import sys
-import time
-import traceback
-from collections.abc import Callable, Iterator
+import select
+import subprocess
 from pathlib import Path
-from typing import Any
 
-CODE = "print(1 + 1)"
-STAY = {"command": ["sleep", "infinity"], "user": "root"}
-"""Our image's own command ends when nobody speaks to it."""
+from agentbox_magic import derived, images
+from agentbox_magic.engine import Engine
+from benchmarks import peer
+from benchmarks.measure import Row
 
+ROOT = Path(__file__).parent.parent.parent
+PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+SECONDS = 120.0
+"""How long one may take for anything."""
 
-def figure(times: list[float]) -> dict[str, float]:
-    low, middle, high = statistics.quantiles(times, n=4, method="inclusive")
-    return {"median": middle, "low": low, "high": high, "count": len(times)}
-
-
-def seconds(action: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    assert "2" in str(action())
-    return time.perf_counter() - start
-
-
-def llm_sandbox(image: str) -> Iterator[tuple[str, list[float]]]:
-    from llm_sandbox import SandboxSession
-
-    options: dict[str, Any] = {"lang": "python", "image": image, "keep_template": True, "runtime_configs": STAY}
-
-    def fresh() -> str:
-        with SandboxSession(**options) as session:
-            return str(session.run(CODE).stdout)
-
-    yield "llm-sandbox: fresh", [seconds(fresh) for _ in range(3)]
-    with SandboxSession(**options) as session:
-        session.run(CODE)
-        yield "llm-sandbox: warm", [seconds(lambda: session.run(CODE).stdout) for _ in range(9)]
+NAMES = {
+    "fresh": "fresh",
+    "warm": "warm",
+    "pooled": "from its pool, which hands it out again",
+    "into": "100 MB into a box",
+    "out_of": "100 MB out of a box",
+}
 
 
-def llm_sandbox_pool(image: str) -> Iterator[tuple[str, list[float]]]:
-    from llm_sandbox import SandboxSession
-    from llm_sandbox.pool import PoolConfig, create_pool_manager
+class Peer:
+    """The process of one peer."""
 
-    manager = create_pool_manager(
-        backend="docker", config=PoolConfig(max_pool_size=2, min_pool_size=1, enable_prewarming=True),
-        lang="python", image=image, runtime_configs=STAY,
-    )  # fmt: skip
+    def __init__(self, name: str, image: str) -> None:
+        """Raises RuntimeError: why it does not run here."""
+        self._process = subprocess.Popen(
+            [PYTHON, peer.__file__, name, image], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True, bufsize=1,
+        )  # fmt: skip
+        self._expect("ready")
 
-    def hit() -> str:
-        with SandboxSession(lang="python", pool=manager) as session:
-            return str(session.run(CODE).stdout)
+    def do(self, word: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(word + "\n")
+        self._expect("done")
 
-    try:
-        hit()
-        yield "llm-sandbox: from its pool (which hands a container out again)", [seconds(hit) for _ in range(9)]
-    finally:
-        manager.close()
+    def _expect(self, word: str) -> None:
+        assert self._process.stdout is not None
+        found, _, _ = select.select([self._process.stdout], [], [], SECONDS)
+        said = self._process.stdout.readline().strip() if found else f"it took more than {SECONDS:.0f} s"
+        if said != word:
+            self.close()
+            raise RuntimeError(said or "it ended without a word")
 
-
-def autogen(image: str) -> Iterator[tuple[str, list[float]]]:
-    from autogen_core import CancellationToken
-    from autogen_core.code_executor import CodeBlock
-    from autogen_ext.code_executors.docker import DockerCommandLineCodeExecutor
-
-    block = [CodeBlock(code=CODE, language="python")]
-
-    async def fresh() -> str:
-        async with DockerCommandLineCodeExecutor(image=image) as executor:
-            return (await executor.execute_code_blocks(block, CancellationToken())).output
-
-    async def warm() -> list[float]:
-        times = []
-        async with DockerCommandLineCodeExecutor(image=image) as executor:
-            await executor.execute_code_blocks(block, CancellationToken())
-            for _ in range(9):
-                start = time.perf_counter()
-                assert "2" in (await executor.execute_code_blocks(block, CancellationToken())).output
-                times.append(time.perf_counter() - start)
-        return times
-
-    yield "autogen: fresh", [seconds(lambda: asyncio.run(fresh())) for _ in range(3)]
-    yield "autogen: warm", asyncio.run(warm())
-
-
-def main() -> None:
-    image, out = sys.argv[1], Path(sys.argv[2])
-    found: dict[str, Any] = {}
-    for peer in (llm_sandbox, llm_sandbox_pool, autogen):
+    def close(self) -> None:
+        """Have it remove what it started."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         try:
-            for name, times in peer(image):
-                found[name] = figure(times)
-                print(f"{name}: {found[name]['median'] * 1e3:.0f} ms", flush=True)
-        except Exception:  # one that does not run is left out, and said so
-            print(f"{peer.__name__} does not run here:", file=sys.stderr)
-            traceback.print_exc(limit=-2)
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(found, indent=1), "utf-8")
+            self._process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
 
 
-if __name__ == "__main__":
-    main()
+class Peers:
+    """All that run here.
+
+    Attributes:
+        rows: what is to be timed.
+        missing: those that do not run, and why.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.missing: dict[str, str] = {}
+        self._running: list[Peer] = []
+        if not PYTHON.exists():
+            self.missing["all"] = "make bench-peers installs them"
+            return
+        for name, cls in peer.PEERS.items():
+            try:
+                one = Peer(name, _image(name))
+            except Exception as error:
+                self.missing[name] = str(error)
+                continue
+            self._running.append(one)
+            self.rows += [self._row(one, name, word) for word in cls.rows]
+
+    def _row(self, one: Peer, name: str, word: str) -> Row:
+        row = Row(f"{name}: {NAMES[word]}", lambda: one.do(word))
+        row.failed = lambda error: self.missing.setdefault(name, str(error))
+        if word == "fresh":
+            row.after, row.whole = lambda _: one.do("end"), f"{row.name}, to its removal"
+        if word in ("fresh", "into", "out_of"):  # stopping some of them takes ten seconds
+            row.every = 5
+        return row
+
+    def close(self) -> None:
+        for one in self._running:
+            one.close()
+
+
+def _image(name: str) -> str:
+    """Ours; for smolagents, with the kernel gateway that it runs in its container."""
+    specs = ["jupyter-kernel-gateway==3.0.1", "ipykernel>=6,<8"] if name == "smolagents" else []
+    return derived.prepare(Engine.connect(), images.default_image(), specs)[0]

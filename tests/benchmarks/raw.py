@@ -12,6 +12,7 @@ from pathlib import Path
 from IPython.core.interactiveshell import InteractiveShell
 
 from agentbox_magic import hardening, images, resources
+from agentbox_magic.channel import Channel
 from agentbox_magic.engine import Engine
 from agentbox_magic.limits import Limits
 
@@ -59,9 +60,39 @@ class Echo:
         self._engine.remove(self._container)
 
 
+class Plain:
+    """The container of a box with what Docker does unless told otherwise, but without a network."""
+
+    def __init__(self) -> None:
+        self._engine = Engine.connect()
+        config = hardening.container_config(Limits(), hardening.Box(image=images.default_image()))
+        env = ["HOME=/workspace" if word.startswith("HOME=") else word for word in config["Env"]]
+        host = {"AutoRemove": True, "NetworkMode": "none", "Runtime": "", "SecurityOpt": []}
+        # The image's own user, to whom its /workspace belongs.
+        self._config = {**config, "User": "10000:10000", "Env": env, "HostConfig": host}
+
+    def start(self) -> tuple[str, Channel]:
+        container = self._engine.create(self._config)
+        assert container is not None
+        channel = Channel(self._engine.attach(container))
+        self._engine.start(container)
+        channel.handshake(60)
+        return container, channel
+
+    def end(self, started: tuple[str, Channel]) -> None:
+        """As Sandbox.kill does it."""
+        container, channel = started
+        channel.close()
+        self._engine.remove(container)
+
+
+def silence() -> contextlib.redirect_stdout[io.StringIO]:
+    return contextlib.redirect_stdout(io.StringIO())
+
+
 def run_cell() -> None:
     """IPython's own part of a cell."""
-    with contextlib.redirect_stdout(io.StringIO()):
+    with silence():
         InteractiveShell.instance().run_cell("1 + 1", store_history=False)
 
 
