@@ -40,7 +40,7 @@ bench-security: setup ## what independent checkers find at a box; those that are
 
 bench-peers: setup ## install others into .venv-peers, and make bench, which times those that are there in the same rounds
 	@[ -d .venv-peers ] || $(python) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install -q \
+	@.venv-peers/bin/python -m pip install -q \
 	  'llm-sandbox[docker]==0.3.46' 'autogen-ext[docker]==0.7.5' 'smolagents[docker]==1.26.0'
 	@$(MAKE) bench
 

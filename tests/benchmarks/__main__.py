@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from benchmarks.measure import Figure
 from benchmarks.peers import Peers
 
 ROUNDS = int(os.environ.get("ROUNDS", "15"))
+BEGAN = time.perf_counter()
 OUT = Path(__file__).parent / "results.json"
 
 
@@ -29,13 +31,13 @@ def plain(figures: dict[Any, Figure]) -> dict[Any, dict[str, float]]:
 
 
 def say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
+    print(f"{time.perf_counter() - BEGAN:4.0f} s  {what}", file=sys.stderr, flush=True)
 
 
 def main() -> None:
     machine = {"cores": os.cpu_count(), "system": platform.platform(), "docker": docker.from_env().version()["Version"]}
-    # Of others on the machine: ratios suffer above the cores, and memory is shared with their containers.
-    machine |= {"load before": round(os.getloadavg()[0], 1), "containers before": memory.others()}
+    machine |= {"load before": round(os.getloadavg()[0], 1)}  # of others: ratios suffer above the cores
+    say("starting others")
     peers = Peers()
     try:
         say(f"single calls, {ROUNDS} rounds")
@@ -57,7 +59,7 @@ def main() -> None:
         "peers that do not run": peers.missing,
         "per second": plain(per_second),
         "seconds per task": plain(per_task),
-        "bytes of each box": memory.memories(),
+        **memory.memories(),
         "listing": plain(rates.listing()),
         "loading": plain(loading()),
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import docker
 from waiting import seconds_until
@@ -48,8 +49,11 @@ def of_each(client: docker.DockerClient, containers: list[str]) -> dict[str, int
     return {name: sum(one[name] for one in parts) // len(parts) for name in parts[0]}
 
 
-def memories() -> dict[str, dict[int, dict[str, int]]]:
-    """Bytes of each box where there are so many: that wait in the pool, and that have run a cell."""
+def memories() -> dict[str, Any]:
+    """Bytes of each box where there are so many: that wait in the pool, and that have run a cell.
+
+    And how many containers of somebody else there were, which share pages with those that are measured.
+    """
     client = docker.from_env()
     ours = {"label": f"{hardening.OWNER}={owner.current()}"}
 
@@ -58,6 +62,7 @@ def memories() -> dict[str, dict[int, dict[str, int]]]:
         seconds_until(lambda: not client.api.containers(filters=ours), 60)
 
     none_left()
+    others = len(client.api.containers())
     waiting, used = {}, {}
     for count in COUNTS:
         pool.start_ahead(count)
@@ -71,9 +76,4 @@ def memories() -> dict[str, dict[int, dict[str, int]]]:
         used[count] = of_each(client, [box.sandbox_id for box in boxes])
     for box in boxes:
         box.kill()
-    return {"waiting": waiting, "used": used}
-
-
-def others() -> int:
-    """Containers that run on the engine now: they share pages with those that are measured."""
-    return len(docker.from_env().api.containers())
+    return {"bytes of each box": {"waiting": waiting, "used": used}, "containers of others": others}

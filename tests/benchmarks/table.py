@@ -156,8 +156,10 @@ def rest(results: dict[str, Any]) -> list[str]:
     for name, one in results["per second"].items():
         lines.append(f"| {name} | {one['median']:.1f} | {one['low']:.1f} - {one['high']:.1f} |")
     lines += ["", "| PSS of each box | supervisor | worker | shim | in all |", "| --- | ---: | ---: | ---: | ---: |"]
+    strangers = results["containers of others"]
+    alone = f"beside {strangers} containers of somebody else" if strangers else "alone on the engine"
     for state, name in (("waiting", "waits in the pool"), ("used", "has run a cell")):
-        for boxes, where in (("1", "alone on the engine"), ("11", "beside ten others")):
+        for boxes, where in (("1", alone), ("11", "beside ten others")):
             parts = results["bytes of each box"][state][boxes]
             sizes = " | ".join(f"{size / MIB:.1f}" for size in (*parts.values(), sum(parts.values())))
             lines.append(f"| {name}, {where} | {sizes} MiB |")
