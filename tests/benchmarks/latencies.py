@@ -151,11 +151,11 @@ def latencies(rounds: int, others: list[Row]) -> dict[str, Figure]:
         ),
         Row(
             "start of the same container with Docker's defaults and no network",
-            plain.start, after=plain.end, whole="start and removal of that container",
+            plain.start, after=plain.end, whole="start and removal of the same with Docker's defaults",
         ),
         Row("a pandas cell in a fresh box from the pool", pandas, lambda: wait_for(1), end),
         Row(
-            "that cell with preload=['pandas']",
+            "the pandas cell with preload=['pandas']",
             lambda: pandas(preload=["pandas"]), lambda: wait_for_one_with(preload=["pandas"]), end,
         ),
         Beside(2).row("a busy cell while the pool starts two boxes"),
