@@ -194,10 +194,12 @@ def main() -> None:
     except Exception as error:
         print(f"{type(error).__name__}: {error}".replace("\n", " ")[:300], file=answers)
     finally:
-        if word == "fresh":  # it began, and was not told to end
-            peer.end()
         if peer is not None:
-            peer.close()
+            try:
+                if word == "fresh":  # it began, and was not told to end
+                    peer.end()
+            finally:
+                peer.close()
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ class Peers:
         self.missing: dict[str, str] = {}
         self._running: list[Peer] = []
         if not PYTHON.exists():
-            self.missing["all"] = "make bench-peers installs them"
+            self.missing["others"] = "make bench-peers installs them"
             return
         for name, cls in peer.PEERS.items():
             try:

@@ -163,7 +163,10 @@ def rest(results: dict[str, Any]) -> list[str]:
             parts = results["bytes of each box"][state][boxes]
             sizes = " | ".join(f"{size / MIB:.1f}" for size in (*parts.values(), sum(parts.values())))
             lines.append(f"| {name}, {where} | {sizes} MiB |")
-    lines += ["", "| 1 + 1 and a reset, one after another in one box | median of one | quartiles |"]
+    lines += [
+        "",
+        "| a task (1 + 1) and a reset, so many one after another in one new box | median of one | quartiles |",
+    ]
     lines.append("| --- | ---: | ---: |")
     for count, one in results["seconds per task"].items():
         lines.append(f"| {count} of them | {duration(one['median'])} | {spread(one)} |")
