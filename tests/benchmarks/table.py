@@ -147,7 +147,7 @@ def peers(results: dict[str, Any]) -> list[str]:
             lines.append(f"| {name} | {duration(one['median'])} | {spread(one)} | {ratio(times)} | {faster} |")
     for name, why in results["peers that do not run"].items():
         lines += ["", f"Not in this run: {name} ({why})."]
-    return lines
+    return lines if results["peers"] else lines[1:]
 
 
 def rest(results: dict[str, Any]) -> list[str]:
