@@ -112,7 +112,8 @@ class Pipe:
         """What PID 1 wrote next to stdout; empty when it is gone."""
         while True:
             if self._left and self._buffer:
-                piece = bytes(self._buffer[: self._left])
+                with memoryview(self._buffer) as view:  # or what is sliced is copied twice
+                    piece = bytes(view[: self._left])
                 del self._buffer[: len(piece)]
                 self._left -= len(piece)
                 if self._stream != 2:

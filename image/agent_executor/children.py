@@ -20,6 +20,9 @@ from agent_executor.runs import Run
 from agent_executor.wire import Header
 
 PIPE_SIZE = 64 * 1024
+"""What a pipe holds, unless somebody changes that (pipe(7))."""
+READ_SIZE = 256 * 1024
+"""How much is read at once of what carries files."""
 CHUNKS = 64
 """How many pieces one system call writes, at most."""
 FORK_ATTEMPTS = 100

@@ -43,7 +43,7 @@ class Link:
     def receive(self) -> tuple[wire.Header, bytes]:
         """The next message of the host."""
         while not self._inbox:
-            data = self._socket.recv(64 * 1024)
+            data = self._socket.recv(PIECE)
             if not data:
                 os._exit(0)
             for frame in self._decoder.feed(data):

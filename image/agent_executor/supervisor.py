@@ -23,7 +23,7 @@ from typing import NoReturn
 
 from agent_executor import commands, fresh, wire
 from agent_executor.cgroup import Cgroup
-from agent_executor.children import CUT_OFF, PIPE_SIZE, Child, Children, kill_tree
+from agent_executor.children import CUT_OFF, PIPE_SIZE, READ_SIZE, Child, Children, kill_tree
 from agent_executor.contexts import DEFAULT, Context, languages
 from agent_executor.hostpipe import HostPipe
 from agent_executor.runs import Run
@@ -508,7 +508,7 @@ class Supervisor:
     def _read_control(self, child: Child) -> None:
         assert child.control is not None
         try:
-            data = child.control.recv(PIPE_SIZE, socket.MSG_DONTWAIT)
+            data = child.control.recv(READ_SIZE, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except ConnectionResetError:
@@ -629,7 +629,7 @@ class Supervisor:
         if child.control is None or (child.run and child.run.timed_out):
             return
         with contextlib.suppress(OSError):
-            while data := child.control.recv(PIPE_SIZE, socket.MSG_DONTWAIT):
+            while data := child.control.recv(READ_SIZE, socket.MSG_DONTWAIT):
                 self._take(child, data)
 
     def _obituary(self, child: Child, run: Run, code: int) -> Header:

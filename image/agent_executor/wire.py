@@ -143,7 +143,8 @@ class Decoder:
                 if len(buffer) < end:
                     break
                 middle = start + _PREFIX.size + head
-                frame = _header(bytes(buffer[start + _PREFIX.size : middle])), bytes(buffer[middle:end])
+                with memoryview(buffer) as view:  # or what is sliced is copied twice
+                    frame = _header(bytes(view[start + _PREFIX.size : middle])), bytes(view[middle:end])
                 start = end
                 yield frame
         finally:
