@@ -137,6 +137,11 @@ def _source(function: Any) -> list[str]:
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None or not (function.__module__ == "__main__" or "<locals>" in function.__qualname__):
         return []
+    return _lines(code)
+
+
+@functools.lru_cache(maxsize=100)  # finding them takes longer than all else that is done for a call
+def _lines(code: types.CodeType) -> list[str]:
     try:
         lines, first = inspect.getsourcelines(code)
     except (OSError, TypeError, SyntaxError):
