@@ -55,11 +55,12 @@ STATUSES = frozenset({"ok", "error", "oom", "killed", "interrupted"})
 STATUS = frozenset({"Uid", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp"})
 
 _PR_SET_DUMPABLE = 4  # /usr/include/linux/prctl.h
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def set_dumpable(value: bool) -> None:
     """Open or close this process to others of the same uid (ptrace, ``/proc/PID/mem``, ``/proc/PID/fd``)."""
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, int(value), 0, 0, 0):
+    if _libc.prctl(_PR_SET_DUMPABLE, int(value), 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE) failed")
 
 
