@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from agentbox_magic import hardening, images, packages, readback, wheels
+from agentbox_magic import hardening, images, packages, readback, wheels, will
 from agentbox_magic.engine import Engine
 from agentbox_magic.errors import EngineUnavailableError, ImageError, SandboxError
 from agentbox_magic.hardening import OURS, Start
@@ -163,6 +163,13 @@ def _run(
         ImageError: it writes more than ``limit`` bytes or takes more than ``seconds``.
     """
     config = hardening.container_config(Limits.of(mem=mem), hardening.Box(image=image, start=start))
+    with will.in_force(engine.where):
+        return _run_config(engine, image, config, stdin, seconds, limit)
+
+
+def _run_config(
+    engine: Engine, image: str, config: dict[str, Any], stdin: bytes, seconds: float, limit: int
+) -> tuple[bytes, str]:
     container = engine.create(config)
     if container is None:
         raise ImageError(f"the image {image} is gone; pull or build it once more")

@@ -31,6 +31,15 @@ class Endpoint:
     certificates: Path | None = None
     verify: bool = True
 
+    def environment(self) -> dict[str, str]:
+        """The variables with which :func:`find` finds it again, in another process and whatever the context is then."""
+        checked = self.certificates is not None and self.verify
+        return {
+            "DOCKER_HOST": self.url,
+            "DOCKER_CERT_PATH": str(self.certificates or ""),
+            "DOCKER_TLS_VERIFY": "1" if checked else "",
+        }
+
 
 def find() -> Endpoint:
     """The engine to use: ``DOCKER_HOST``, or the context of ``DOCKER_CONTEXT`` or ``docker context use``, or the first

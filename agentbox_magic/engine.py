@@ -150,14 +150,16 @@ class Engine:
 
     Attributes:
         traits: what kind of engine it is.
+        where: its address.
     """
 
     _lock = threading.Lock()
     _shared: tuple[int, Endpoint, Engine] | None = None
 
-    def __init__(self, client: docker.APIClient, traits: Traits) -> None:
+    def __init__(self, client: docker.APIClient, traits: Traits, where: Endpoint) -> None:
         self._client = client
         self.traits = traits
+        self.where = where
         self._capacity: tuple[int, int] | None = None
 
     @classmethod
@@ -180,7 +182,7 @@ class Engine:
                     raise EngineUnavailableError(
                         f"the Docker engine is {version['Version']}, which is too old; install 20.10 or newer"
                     )
-                engine = cls(client, Traits.of(where.url, version, client.info()))
+                engine = cls(client, Traits.of(where.url, version, client.info()), where)
             cls._shared = os.getpid(), where, engine
             return engine
 

@@ -18,6 +18,8 @@ LABEL = "agentbox"
 """On everything of ours on an engine; nothing without it is ever touched."""
 OWNER = "agentbox.owner"
 """The process a box belongs to, as :mod:`agentbox_magic.owner` names it; empty for a detached box."""
+MAKER = "agentbox.maker"
+"""The process that makes a detached box: it belongs to that process until it is started."""
 LIMITS = "agentbox.limits"
 METADATA = "agentbox.metadata"
 RESYNC = "agentbox.resync"
@@ -221,7 +223,7 @@ def container_config(limits: Limits, box: Box) -> dict[str, Any]:
             OWNER: "" if box.detached else owner.current(),
             LIMITS: json.dumps(asdict(limits)),
             METADATA: json.dumps(box.metadata),
-            **({RESYNC: resync} if box.detached else {}),
+            **({RESYNC: resync, MAKER: owner.current()} if box.detached else {}),
         },
         "StopSignal": "SIGKILL",  # PID 1 has nothing to save and takes no signals
         # The pipe. With StdinOnce its end is the end of the box.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent_executor.wire import Header, ProtocolError
-from agentbox_magic import hardening, readback, relay
+from agentbox_magic import hardening, readback, relay, will
 from agentbox_magic.channel import Channel, ChannelClosedError, RefusedError
 from agentbox_magic.engine import Engine
 from agentbox_magic.errors import ImageError, PolicyError, SandboxError
@@ -52,10 +52,15 @@ def launch(engine: Engine, limits: Limits, box: hardening.Box, name: str | None 
         SandboxError: the engine refuses, or the box does not answer.
     """
     config = hardening.container_config(limits, box)
-    name = name or f"{hardening.LABEL}-{secrets.token_hex(8)}"
+    with will.in_force(engine.where):
+        return _launch(engine, config, box, name or f"{hardening.LABEL}-{secrets.token_hex(8)}")
+
+
+def _launch(engine: Engine, config: dict[str, Any], box: hardening.Box, name: str) -> Launched:
     try:
         container = engine.create(config, name)
-    except KeyboardInterrupt:  # the engine may be about to make it all the same
+    except (KeyboardInterrupt, SystemExit):  # the engine may be about to make it all the same
+        will.insist()  # whatever becomes of the next line
         _remove_late(engine, name)
         raise
     if container is None:

@@ -16,9 +16,10 @@ def _read(path: str) -> str:
 
 
 def _start_time(pid: int) -> str:
-    """When a process started, in clock ticks since the boot (proc(5), field 22 of stat); empty if there is none."""
+    """When a process started, in clock ticks since the boot (proc(5), field 22 of stat); empty if there is none, or if
+    it has ended and only its parent has not heard of it."""
     fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    return fields[19] if len(fields) > 19 else ""
+    return fields[19] if len(fields) > 19 and fields[0] not in "ZX" else ""
 
 
 @functools.cache

@@ -14,6 +14,7 @@ import docker
 import pytest
 from kernel import Kernel
 from waiting import seconds_until
+from wills import wills
 
 from agentbox_magic import Batch, ExecutionError, MemoryLimitError, TimeLimitError, agent, cost
 from agentbox_magic.agents import concurrency_for
@@ -259,6 +260,32 @@ def test_a_killed_kernel_leaves_no_boxes(kernel: Kernel, boxes: Callable[[], set
     assert len(boxes()) == 5
     os.kill(kernel.pid, signal.SIGKILL)
     seconds_until(lambda: not boxes(), within=5)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("after", [1, 30, 61])
+def test_a_kernel_killed_in_the_middle_of_two_hundred_tasks(
+    kernel: Kernel, boxes: Callable[[], set[str]], running: Callable[[], int], tmp_path: Path, after: int
+) -> None:
+    """Whatever each of its boxes was at: being created, started, running, being removed."""
+    begun = tmp_path / "begun"
+    kernel.run(
+        "from agentbox_magic import agent\n"
+        "def begin() -> None:\n"
+        f"    with open({str(begun)!r}, 'a') as file: file.write('x')\n"
+        "@agent(mem='64m', cpus=0.5, tools=[begin])\n"
+        "def work(n: int) -> int:\n"
+        "    begin()\n"
+        "    return n\n"
+    )
+    pid = kernel.pid
+    kernel.start("work.map(range(200), concurrency=10)")
+    seconds_until(lambda: len(boxes()) > running() and begun.exists() and begun.stat().st_size >= after, within=120)
+    os.kill(pid, signal.SIGKILL)
+    seconds_until(lambda: not boxes(), within=5)
+    assert begun.stat().st_size < 200
+    seconds_until(lambda: not wills(pid), within=30)
+    assert not boxes()
 
 
 def test_an_interrupted_call_is_one_clean_line(

@@ -13,9 +13,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import docker
 import pytest
 from own_engine import short_folder
 from waiting import seconds_until
+from wills import BETWEEN, wills
 
 from agentbox_magic import EngineUnavailableError, endpoint
 
@@ -77,6 +79,21 @@ def test_the_context_in_use_and_the_variable_before_it(home: Path, monkeypatch: 
     assert endpoint.find().url == "ssh://me@there"
     monkeypatch.setenv("DOCKER_CONTEXT", "default")
     assert endpoint.find().url.startswith("unix://")
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_it_is_found_again_by_its_environment(home: Path, monkeypatch: pytest.MonkeyPatch, tls: bool) -> None:
+    """Whatever the context is then."""
+    make_context(home, "remote", "tcp://10.0.0.1:2376", tls=tls)
+    use(home, "remote")
+    found = endpoint.find()
+    use(home, "default")
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+    monkeypatch.setenv("DOCKER_CERT_PATH", "/elsewhere")
+    for name, value in found.environment().items():
+        monkeypatch.setenv(name, value)
+    again = endpoint.find()
+    assert (again.url, again.certificates, again.verify and tls) == (found.url, found.certificates, tls)
 
 
 def test_a_context_made_by_the_docker_command(home: Path) -> None:
@@ -193,6 +210,20 @@ def test_an_engine_behind_ssh(home: Path, machine: str) -> None:
         return found
 
     seconds_until(lambda: not connections(), within=10)  # nothing is left behind
+
+
+def test_a_will_behind_ssh(machine: str, client: docker.DockerClient) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", BETWEEN.format(options="", before="", then="")],
+        env={**os.environ, "DOCKER_HOST": machine}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        container = process.stdout.readline().strip()
+        process.kill()
+    listed = {"all": True, "filters": {"id": container}}
+    assert client.api.containers(**listed)
+    seconds_until(lambda: not client.api.containers(**listed), within=5)
+    seconds_until(lambda: not wills(process.pid), within=30)
 
 
 def test_a_machine_that_does_not_answer_is_one_line(home: Path, machine: str) -> None:

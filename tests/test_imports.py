@@ -57,7 +57,8 @@ def test_every_exported_name_exists() -> None:
 
 ROWS = [
     {"limits", "config", "packages", "errors", "text", "resources", "owner", "cost"},
-    {"endpoint", "engine", "hardening", "images", "wheels", "derived", "traits", "readback", "badge", "ssh"},
+    {"endpoint", "engine", "hardening", "images", "wheels", "derived", "traits", "readback", "badge", "ssh",
+     "will"},
     {"channel", "collector", "execution", "records", "values"},
     {"link", "calls", "exchange", "receiver", "commands", "files", "forward", "reaper", "relay", "launch",
      "pool", "sandbox", "async_sandbox", "doctor"},

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import docker
+import psutil
 import pytest
 from docker.models.containers import Container
 
@@ -41,23 +43,41 @@ def test_only_ownerless_boxes_go(client: docker.DockerClient, make: list[Contain
         "on another host": f"another-{host}/{namespace} {boot} {pid} {start}",
         "in another pid namespace": f"{host}/pid:[1] {boot} {pid} {start}",
         "detached": "",
+        "detached and never started": "",
         "nonsense": "x y z",
     }
     boxes = {}
     for name, label in owners.items():
         labels = {hardening.LABEL: "sandbox", hardening.OWNER: label}
-        make.append(client.containers.create(images.default_image(), labels=labels))
+        if name.startswith("detached"):
+            labels[hardening.MAKER] = dead
+        make.append(client.containers.create(images.default_image(), labels=labels, stdin_open=True))
         boxes[name] = make[-1].id
+        if name == "detached":
+            make[-1].start()
     make.append(client.containers.create(images.default_image(), labels={hardening.OWNER: dead}))  # not ours
     canary = make[-1].id
 
     removed = reaper.sweep(Engine.connect())
 
     gone = {name for name, box in boxes.items() if box in removed}
-    assert gone == {"dead", "of an earlier boot", "a reused pid"}
+    assert gone == {"dead", "of an earlier boot", "a reused pid", "detached and never started"}
     left = {one.id for one in client.containers.list(all=True, sparse=True)}
     assert {name for name, box in boxes.items() if box not in left} == gone
     assert canary in left
+
+
+def test_a_process_that_has_ended_unheard_is_gone() -> None:
+    """A zombie: its parent waits for it later, or never."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+        mine = owner.current().rpartition(" ")[0].rpartition(" ")[0]
+        name = f"{mine} {child.pid} {owner._start_time(child.pid)}"
+        assert not owner.is_gone(name)
+        assert child.stdin is not None
+        child.stdin.close()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE
+        assert owner.is_gone(name)
 
 
 def test_the_first_use_of_an_engine_sweeps(client: docker.DockerClient, make: list[Container]) -> None:

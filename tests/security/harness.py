@@ -23,7 +23,7 @@ def start(walls: tuple[str, ...] = (), *, cpus: float = 1.0, mem: str = "128m", 
     """A box that lacks these walls, and AppArmor if it lacks any. `Sandbox.start` would refuse it."""
     engine = Engine.connect()
     if walls:
-        engine = Engine(engine._client, replace(engine.traits, apparmor="unconfined"))
+        engine = Engine(engine._client, replace(engine.traits, apparmor="unconfined"), engine.where)
     image, command = derived.prepare(engine, None, (), None)
     limits = Limits.of(mem=mem, cpus=cpus, pids=pids, timeout=60)
     config = hardening.container_config(limits, hardening.Box(image=image, start=command))
