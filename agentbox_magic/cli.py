@@ -22,7 +22,7 @@ from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from agentbox_magic import config
+from agentbox_magic import config, hardening
 from agentbox_magic.errors import (
     ExecutionInterrupted,
     MemoryLimitError,
@@ -47,8 +47,6 @@ DEADLINE = 124
 OUT_OF_MEMORY = 137
 INTERRUPTED = 130
 
-NAME = "name"
-"""The metadata that ``init --name`` sets."""
 _EXIT = re.compile(r"SystemExit(?:: (?:None|(\d+)))?|CalledProcessError: bash ended with exit status (\d+)")
 """Code that ended by its own will."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -116,12 +114,15 @@ def _init(options: argparse.Namespace) -> Outcome:
     if options.name is not None:
         if not _NAME.fullmatch(options.name):
             raise ValueError(f"{options.name} cannot be a name; use letters, digits, and _ . - after the first")
-        if any(info.metadata.get(NAME) == options.name for info in Sandbox.list()):
+        if any(info.metadata.get(hardening.NAME) == options.name for info in Sandbox.list()):
             raise ValueError(f"there is a sandbox with the name {options.name}; choose another, or kill that one")
-        metadata[NAME] = options.name
+        metadata[hardening.NAME] = options.name
+    if options.use_pool:
+        config.pool = None
     box = Sandbox.create(
-        **_box_options(options), detach=True, lifetime=options.timeout, metadata=metadata, progress=_progress
-    )
+        **_box_options(options), detach=True, lifetime=options.timeout, metadata=metadata, use_pool=options.use_pool,
+        progress=_progress,
+    )  # fmt: skip
     box.disconnect()
     document = {"id": box.sandbox_id, "name": options.name, "lifetime": options.timeout, "limits": asdict(box.limits)}
     return Outcome(document, box.sandbox_id)
@@ -258,7 +259,7 @@ def _ps(options: argparse.Namespace) -> Outcome:
     now = datetime.now(timezone.utc)
     documents, rows = [], [("ID", "NAME", "IMAGE", "STATE", "AGE", "LIMITS", "ENDS")]
     for info in Sandbox.list():
-        name, limits = info.metadata.get(NAME), info.limits
+        name, limits = info.metadata.get(hardening.NAME), info.limits
         documents.append({**_document(info), "limits": asdict(limits)})
         rows.append(
             (
@@ -278,7 +279,7 @@ def _ps(options: argparse.Namespace) -> Outcome:
 
 def _document(info: SandboxInfo) -> dict[str, Any]:
     return {
-        "id": info.sandbox_id, "name": info.metadata.get(NAME), "state": info.state, "image": info.image,
+        "id": info.sandbox_id, "name": info.metadata.get(hardening.NAME), "state": info.state, "image": info.image,
         "started_at": info.started_at.isoformat(), "detached": info.detached, "metadata": info.metadata,
     }  # fmt: skip
 
@@ -292,12 +293,14 @@ def _build(options: argparse.Namespace) -> Outcome:
 
 
 def _prune(options: argparse.Namespace) -> Outcome:
-    from agentbox_magic import reaper, relay
+    from agentbox_magic import reaper, relay, shared_pool
     from agentbox_magic.engine import Engine
 
-    removed = reaper.sweep(Engine.connect())
+    engine = Engine.connect()
+    removed, waiting = reaper.sweep(engine), shared_pool.drain(engine)
     relay.sweep()
-    return Outcome({"removed": removed}, f"removed {len(removed)} ownerless boxes")
+    text = f"removed {len(removed)} ownerless boxes, and {len(waiting)} that waited"
+    return Outcome({"removed": removed, "waiting": waiting}, text)
 
 
 def _doctor(options: argparse.Namespace) -> Outcome:
@@ -371,7 +374,7 @@ def _find(text: str) -> SandboxInfo:
     from agentbox_magic.sandbox import Sandbox
 
     boxes = Sandbox.list()
-    found = [one for one in boxes if one.metadata.get(NAME) == text] or [
+    found = [one for one in boxes if one.metadata.get(hardening.NAME) == text] or [
         one for one in boxes if text and one.sandbox_id.startswith(text)
     ]
     if not found:
@@ -428,6 +431,9 @@ def parser() -> argparse.ArgumentParser:
     init = verb("init", _init, "start a sandbox that outlives this command, and print its id")
     init.add_argument("--timeout", type=float, default=3600, metavar="SECONDS", help="its lifetime (default 3600)")
     init.add_argument("--name", metavar="NAME", help="a name to call it by, beside its id")
+    init.add_argument("--use-pool", action="store_true",
+                      help="take one that waits, if one does; the next one is started in the background and waits for"
+                      " ten minutes")  # fmt: skip
     _add_box_options(init)
 
     execute = verb("exec", _exec, "run a command in a sandbox; stdin goes to it unless that is a terminal")
@@ -470,7 +476,7 @@ def parser() -> argparse.ArgumentParser:
         "doctor", _doctor, "attack a box and tell which walls hold; exit code 1 if one that is promised does not"
     )
     one.add_argument("--runtime", default="", metavar="NAME", help="the engine's, such as runsc (default: its own)")
-    verb("prune", _prune, "remove what a crash of the engine left, if its owner is gone")
+    verb("prune", _prune, "remove boxes that wait for init --use-pool, and what a crash left, if its owner is gone")
     return whole
 
 

@@ -26,6 +26,11 @@ RESYNC = "agentbox.resync"
 """What a new host writes first to a detached box, which may have been left in mid-sentence. The box's code does not
 know it."""
 
+WAITS = "agentbox.waits"
+"""On a detached box that was started for whoever asks first: who may, and of what kind it is."""
+NAME = "name"
+"""The metadata that a person calls a box by."""
+
 WARM = "agentbox_warm_"
 """How the name of a container begins that waits for somebody to want it. Then it is renamed: labels cannot change."""
 
@@ -90,6 +95,7 @@ class Box:
         detached: it outlives its owner.
         metadata: the caller's own labels.
         preload: modules that are loaded before anybody asks for anything.
+        waits: see :data:`WAITS`; empty for a box that somebody has asked for.
     """
 
     image: str = ""
@@ -102,6 +108,7 @@ class Box:
     detached: bool = False
     metadata: dict[str, str] = field(default_factory=dict)
     preload: tuple[str, ...] = PRELOAD
+    waits: str = ""
 
 
 def files_size(limits: Limits) -> int:
@@ -162,14 +169,14 @@ def environment(limits: Limits, box: Box, resync: str) -> list[str]:
     return [f"{name}={value}" for name, value in values.items()] + sorted(set(box.start.unset) - set(values))
 
 
-def name_of(container: str, limits: Limits) -> str:
+def name_of(container: str, limits: Limits, called: str | None = None) -> str:
     """The name of a container that was started for nobody in particular and has been handed out with these limits.
 
-    >>> name_of("0123456789abcdef", Limits())
-    'agentbox_0123456789ab_536870912_1.0_50_300.0'
+    >>> name_of("0123456789abcdef", Limits(), "fox")
+    'agentbox_0123456789ab_536870912_1.0_50_300.0_fox'
     """
     values = (limits.mem, float(limits.cpus), limits.pids, limits.timeout)
-    return "_".join([LABEL, container[:12], *map(str, values)])
+    return "_".join([LABEL, container[:12], *map(str, values), *([called] if called else [])])
 
 
 def limits_of(name: str, labels: dict[str, str]) -> Limits:
@@ -179,12 +186,22 @@ def limits_of(name: str, labels: dict[str, str]) -> Limits:
     True
     """
     first = Limits(**json.loads(labels.get(LIMITS, "{}")))
-    parts = name.split("_")
-    if len(parts) != 6 or parts[0] != LABEL:
+    parts = name.split("_", 6)
+    if len(parts) < 6 or parts[0] != LABEL:
         return first
-    mem, cpus, pids, timeout = parts[2:]
+    mem, cpus, pids, timeout = parts[2:6]
     seconds = None if timeout == "None" else float(timeout)
     return replace(first, mem=int(mem), cpus=float(cpus), pids=int(pids), timeout=seconds)
+
+
+def metadata_of(name: str, labels: dict[str, str]) -> dict[str, str]:
+    """The caller's own labels, and what :func:`name_of` was told.
+
+    >>> metadata_of("agentbox_0123456789ab_536870912_1.0_50_300.0_red_fox", {METADATA: '{"a": "b"}'})
+    {'a': 'b', 'name': 'red_fox'}
+    """
+    called = name.split("_", 6)[6:] if name.startswith(f"{LABEL}_") else []
+    return {**json.loads(labels.get(METADATA, "{}")), **({NAME: called[0]} if called else {})}
 
 
 def resources_of(limits: Limits) -> dict[str, int]:
@@ -224,6 +241,7 @@ def container_config(limits: Limits, box: Box) -> dict[str, Any]:
             LIMITS: json.dumps(asdict(limits)),
             METADATA: json.dumps(box.metadata),
             **({RESYNC: resync, MAKER: owner.current()} if box.detached else {}),
+            **({WAITS: box.waits} if box.waits else {}),
         },
         "StopSignal": "SIGKILL",  # PID 1 has nothing to save and takes no signals
         # The pipe. With StdinOnce its end is the end of the box.

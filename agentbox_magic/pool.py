@@ -71,11 +71,30 @@ class _Warm:
 
 def _wish(engine: Engine, limits: Limits, box: Box) -> Wish | None:
     """None if only a new container will do."""
+    alike = None if box.detached or box.metadata else plain(box)
+    return None if alike is None else Wish(engine, limits, alike)
+
+
+def plain(box: Box) -> Box | None:
+    """The box without what is told to one that runs; None if it cannot be told."""
     # Only these names change with what the image holds.
     known = box.image.startswith((f"{images.REPOSITORY}:", f"{derived.REPOSITORY}:"))
-    if not known or box.detached or box.metadata or any(name.startswith(READ_AT_START) for name in box.env):
+    if not known or any(name.startswith(READ_AT_START) for name in box.env):
         return None
-    return Wish(engine, limits, replace(box, env={}, cwd=None, lifetime=None))
+    return replace(box, env={}, cwd=None, lifetime=None)
+
+
+def fit(launched: Launched, had: Limits, limits: Limits, box: Box) -> None:
+    """Make a box that was started for nobody in particular what was asked for. Raises SandboxError."""
+    wanted = hardening.resources_of(limits)
+    changed = wanted != hardening.resources_of(had)
+    if changed:
+        launched.engine.update(launched.container, wanted)
+    env = {**hardening.thread_counts(limits), **box.env}
+    answer = configure(launched.channel, env=env, cwd=box.cwd, lifetime=box.lifetime)
+    if changed:
+        found = launched.engine.inspect(launched.container) or {"HostConfig": {}}
+        readback.verify_limits(wanted, found, answer.get("memory_limit"))
 
 
 def _kind(wish: Wish) -> tuple[object, ...]:
@@ -120,7 +139,7 @@ class Pool:
         while warm := self._pick(wish):
             try:
                 launched = warm.ready.result()
-                self._fit(launched, warm.wish.limits, limits, box)
+                fit(launched, warm.wish.limits, limits, box)
             except SandboxError:  # it has died, or the engine was restarted, or it refuses, as a new one will
                 warm.close()
                 continue
@@ -202,18 +221,6 @@ class Pool:
 
     def _alive(self) -> list[_Warm]:
         return [warm for warm in self._warm if warm.ready.done() and warm.is_alive]
-
-    @staticmethod
-    def _fit(launched: Launched, had: Limits, limits: Limits, box: Box) -> None:
-        wanted = hardening.resources_of(limits)
-        changed = wanted != hardening.resources_of(had)
-        if changed:
-            launched.engine.update(launched.container, wanted)
-        env = {**hardening.thread_counts(limits), **box.env}
-        answer = configure(launched.channel, env=env, cwd=box.cwd, lifetime=box.lifetime)
-        if changed:
-            found = launched.engine.inspect(launched.container) or {"HostConfig": {}}
-            readback.verify_limits(wanted, found, answer.get("memory_limit"))
 
     # -- the thread ---------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from agent_executor.wire import Decoder, Header, ProtocolError, encode, is_id
 from agentbox_magic import hardening
-from agentbox_magic.engine import Engine, Pipe
+from agentbox_magic.engine import Engine
 from agentbox_magic.errors import SandboxError
 
 RUNTIME, TEMPORARY = "/run/user", "/tmp"
@@ -91,12 +91,11 @@ def sweep() -> None:
     for path in folder().iterdir():
         if path.suffix:
             continue
-        with _only_one(path.name):
+        with only_one(path.name):
             try:
                 _dial(path.name).close()
             except (ConnectionRefusedError, FileNotFoundError):
                 path.unlink(missing_ok=True)
-                _lock_path(path.name).unlink(missing_ok=True)
 
 
 def _socket_path(container: str) -> Path:
@@ -104,16 +103,26 @@ def _socket_path(container: str) -> Path:
 
 
 @contextlib.contextmanager
-def _only_one(container: str) -> Iterator[None]:
-    """One process at a time starts or ends the relay of a box."""
-    path = _lock_path(container)
+def only_one(name: str) -> Iterator[None]:
+    """One process of this user at a time: starts or ends the relay of a box, or does something else with a name."""
+    path = _lock_path(name)
     while True:
         with path.open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(path.stat(), os.fstat(file.fileno())):  # else the one before us removed it
-                    yield
-                    return
+            if not _is_at(path, file.fileno()):  # the one before us removed it
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_at(path: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(fd))
+    except FileNotFoundError:
+        return False
 
 
 def _lock_path(container: str) -> Path:
@@ -126,14 +135,10 @@ def connect(container: str) -> SocketPipe:
     Raises:
         SandboxError: the relay cannot be started; the message has its last words.
     """
-    with _only_one(container):
+    with only_one(container):
         with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
             return _dial(container)
-        try:
-            _start(container)
-        except BaseException:
-            _lock_path(container).unlink(missing_ok=True)
-            raise
+        _start(container)
         return _dial(container)
 
 
@@ -229,9 +234,10 @@ class _Guest:
 class Relay:
     """The pipe of one box and those who share it."""
 
-    def __init__(self, container: str, pipe: Pipe) -> None:
+    def __init__(self, engine: Engine, container: str) -> None:
+        self._engine = engine
         self._container = container
-        self._pipe = pipe
+        self._pipe = engine.attach(container)
         self._lock = threading.Lock()
         self._sending = threading.Lock()
         self._guests: set[_Guest] = set()
@@ -277,7 +283,6 @@ class Relay:
             self._carry()
         finally:
             self._path.unlink(missing_ok=True)
-            _lock_path(self._container).unlink(missing_ok=True)
         with self._lock:
             guests = list(self._guests)
         for guest in guests:
@@ -309,8 +314,10 @@ class Relay:
         guest.start()
 
     def _retire(self) -> bool:
-        """End, unless somebody is there, or has just come."""
-        with _only_one(self._container):
+        """End, unless somebody is there, or has just come, or the box still waits for its first user."""
+        if self._is_waiting():
+            return False
+        with only_one(self._container):
             self._listener.settimeout(0)
             with contextlib.suppress(BlockingIOError):
                 self._welcome(self._listener.accept()[0])
@@ -319,9 +326,14 @@ class Relay:
                 if self._guests:
                     return False
             self._path.unlink(missing_ok=True)
-            _lock_path(self._container).unlink(missing_ok=True)
         self._pipe.close()  # which ends the loop that reads it
         return True
+
+    def _is_waiting(self) -> bool:
+        with contextlib.suppress(SandboxError):
+            found = self._engine.inspect(self._container)
+            return found is not None and str(found["Name"]).startswith(f"/{hardening.WARM}")
+        return False
 
     def _tell(self, header: Header, body: bytes) -> None:
         """Pass a frame of the box on to who asked for it."""
@@ -401,7 +413,7 @@ def _begin(container: str) -> Relay:
     found = engine.inspect(container)
     if found is None:
         raise SandboxError("it has ended")
-    relay = Relay(container, engine.attach(container))
+    relay = Relay(engine, container)
     relay.greet(found["Config"]["Labels"][hardening.RESYNC].encode())
     return relay
 

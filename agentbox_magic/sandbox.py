@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import json
 import secrets
 import threading
 import weakref
@@ -15,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from agent_executor.wire import Header
-from agentbox_magic import badge, calls, derived, exchange, hardening, images, pool, reaper, relay
+from agentbox_magic import badge, calls, derived, exchange, hardening, images, pool, reaper, relay, shared_pool
 from agentbox_magic import packages as specifications
 from agentbox_magic.channel import Channel
 from agentbox_magic.collector import Collector, OnClear, OnResult, OnText
@@ -92,6 +91,7 @@ class Sandbox:
         detach: bool = False,
         lifetime: float | None = None,
         metadata: dict[str, str] | None = None,
+        use_pool: bool = False,
         progress: images.Progress | None = None,
     ) -> Sandbox:
         """Start a box.
@@ -114,6 +114,8 @@ class Sandbox:
             detach: outlive this process, until the lifetime ends.
             lifetime: seconds after which the box ends by itself; an hour if it is detached, else None.
             metadata: labels of your own, to find it by in :meth:`list`.
+            use_pool: take a detached box that waits, if one does, and have the next one wait, for ten minutes, for
+                whichever process of this user asks first. (Boxes that are not detached have this process's own pool.)
             progress: told how the image's build goes, if it must be built.
 
         Raises:
@@ -127,6 +129,8 @@ class Sandbox:
         limits = Limits.of(mem, cpus, pids, timeout, network)
         if lifetime is not None and not 0 < lifetime < 10**9:
             raise ValueError(f"lifetime {lifetime} is out of range; give a number of seconds above 0, such as 3600")
+        if use_pool and not detach:
+            raise ValueError("use_pool is for detached boxes; give detach=True too")
         box = hardening.Box(
             image=image or "",
             runtime=runtime,
@@ -138,7 +142,7 @@ class Sandbox:
             metadata=metadata or {},
             preload=(*hardening.PRELOAD, *specifications.modules(preload)),
         )
-        return cls.start(limits, box, packages, progress)
+        return cls.start(limits, box, packages, progress, use_pool=use_pool)
 
     @classmethod
     def start(
@@ -147,6 +151,8 @@ class Sandbox:
         box: hardening.Box,
         packages: Sequence[str] = (),
         progress: images.Progress | None = None,
+        *,
+        use_pool: bool = False,
     ) -> Sandbox:
         """:meth:`create` for what has been checked already."""
         engine = Engine.connect()
@@ -154,7 +160,8 @@ class Sandbox:
         engine.traits.kind(box.runtime)  # before anything is built for a runtime that is not there
         image, start = derived.prepare(engine, box.image or None, packages, progress)
         whole = replace(box, image=image, start=start)
-        launched = pool.current().take(engine, limits, whole)
+        take = shared_pool.take if use_pool else pool.current().take
+        launched = take(engine, limits, whole)
         if launched is None:
             try:
                 launched = launch(engine, limits, whole)
@@ -162,6 +169,8 @@ class Sandbox:
                 images.forget(image)
                 derived.prepare(engine, box.image or None, packages, progress)
                 launched = launch(engine, limits, whole)
+        if use_pool:
+            shared_pool.refill(limits, whole)
         return cls(launched, limits, box.detached)
 
     @classmethod
@@ -181,7 +190,8 @@ class Sandbox:
         if hardening.RESYNC not in labels:
             raise SandboxError(f"the sandbox {sandbox_id} belongs to another process; create it with detach=True")
         channel = Channel(relay.connect(found["Id"]))
-        return cls(greet(engine, found["Id"], channel), hardening.limits_of("", labels), detached=True)
+        limits = hardening.limits_of(found["Name"].removeprefix("/"), labels)
+        return cls(greet(engine, found["Id"], channel), limits, detached=True)
 
     @classmethod
     def list(cls, metadata: dict[str, str] | None = None) -> builtins.list[SandboxInfo]:
@@ -549,5 +559,5 @@ def _info(one: dict[str, Any], name: str) -> SandboxInfo:
         limits=hardening.limits_of(name, labels),
         started_at=datetime.fromtimestamp(one["Created"], timezone.utc),
         detached=hardening.RESYNC in labels,
-        metadata=json.loads(labels.get(hardening.METADATA, "{}")),
+        metadata=hardening.metadata_of(name, labels),
     )

@@ -61,7 +61,7 @@ ROWS = [
      "will"},
     {"channel", "collector", "execution", "records", "values"},
     {"link", "calls", "exchange", "receiver", "commands", "files", "forward", "reaper", "relay", "launch",
-     "pool", "sandbox", "async_sandbox", "doctor"},
+     "pool", "shared_pool", "sandbox", "async_sandbox", "doctor"},
     {"display"},
     {"agents", "batch", "jobs", "tools", "schema", "pickling"},
     {"magics", "cli", "integrations"},
