@@ -70,7 +70,7 @@ def init(made: list[str]) -> Callable[..., dict[str, Any]]:
 def waiting() -> list[str]:
     """What waits and can be taken, newest first."""
     found = shared_pool._waiting(Engine.connect())
-    return [one["Id"] for one in found if not one["Names"][0].startswith(f"/{shared_pool._UNREADY}")]
+    return [one["Id"] for one in found if not shared_pool._name(one).startswith(shared_pool._UNREADY)]
 
 
 def fill(count: int = 2) -> list[str]:
