@@ -97,12 +97,16 @@ def fit(launched: Launched, had: Limits, limits: Limits, box: Box) -> None:
         readback.verify_limits(wanted, found, answer.get("memory_limit"))
 
 
+def fixed(limits: Limits, box: Box) -> tuple[object, ...]:
+    """What of the limits cannot be changed once a box runs."""
+    # Numeric libraries read at their start how many threads they may have.
+    threads = str(hardening.thread_counts(limits)) if {*box.preload} - {*hardening.PRELOAD} else ""
+    return hardening.files_size(limits), limits.network, threads
+
+
 def _kind(wish: Wish) -> tuple[object, ...]:
     """What cannot be changed once a box runs."""
-    limits = wish.limits
-    # Numeric libraries read at their start how many threads they may have.
-    threads = str(hardening.thread_counts(limits)) if {*wish.box.preload} - {*hardening.PRELOAD} else ""
-    return wish.engine, wish.box, hardening.files_size(limits), limits.network, threads
+    return wish.engine, wish.box, *fixed(wish.limits, wish.box)
 
 
 def _serves(warm: Wish, wish: Wish) -> bool:

@@ -97,7 +97,7 @@ def _place() -> str:
 
 def _label(limits: Limits, plain: Box) -> str:
     """For whom it waits, and what of it cannot be changed."""
-    kind = [asdict(replace(plain, waits="")), hardening.files_size(limits), limits.network]
+    kind = [asdict(replace(plain, waits="")), *pool.fixed(limits, plain)]
     return f"{_place()} {_digest(kind)}"
 
 
@@ -169,9 +169,11 @@ def _make(engine: Engine, limits: Limits, box: Box) -> None:
 def main(text: str) -> None:
     """Make what somebody wished."""
     wish = json.loads(text)
-    start = {name: tuple(words) for name, words in wish["box"].pop("start").items()}
+    box = wish["box"]
+    box["start"] = Start(**{name: tuple(words) for name, words in box["start"].items()})
+    box["preload"] = tuple(box["preload"])
     with contextlib.suppress(SandboxError):  # whoever asks next hears why from a start of its own
-        fill(Limits(**wish["limits"]), Box(**wish["box"], start=Start(**start)))
+        fill(Limits(**wish["limits"]), Box(**box))
 
 
 if __name__ == "__main__":
