@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import psutil
 import pytest
 from relays import relay_of, relays
 from waiting import seconds_until
 
-from agentbox_magic import Sandbox, derived, hardening, relay, shared_pool
+from agentbox_magic import Sandbox, derived, hardening, shared_pool
 from agentbox_magic.engine import Engine
 from agentbox_magic.limits import Limits
 
@@ -41,8 +43,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     monkeypatch.setenv("AGENTBOX_POOL", "2")
     made: list[str] = []
     yield made
-    with relay.only_one("fill"):  # who is filling has done
-        pass
+    seconds_until(lambda: not fillers(), START)
     ended = {*made, *shared_pool.drain(Engine.connect())}
     for one in made:
         Engine.connect().remove(one)
@@ -73,11 +74,20 @@ def waiting() -> list[str]:
     return [one["Id"] for one in found if not shared_pool._name(one).startswith(shared_pool._UNREADY)]
 
 
+def fillers() -> list[psutil.Process]:
+    """The processes that start what is to wait."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[1:3] == ["-m", "agentbox_magic.shared_pool"]:
+                found.append(process)
+    return found
+
+
 def fill(count: int = 2) -> list[str]:
     """Wait until so many wait, and nobody makes more."""
-    seconds_until(lambda: len(waiting()) == count, START)
-    with relay.only_one("fill"):
-        return waiting()
+    seconds_until(lambda: not fillers() and len(waiting()) == count, START)
+    return waiting()
 
 
 def run(box: str, line: str) -> str:
