@@ -14,7 +14,7 @@ import psutil
 import pytest
 from kernel import Kernel
 
-from agentbox_magic import Sandbox, derived, images
+from agentbox_magic import Sandbox, derived, images, pool
 from agentbox_magic.engine import Engine
 from agentbox_magic.hardening import LABEL, OWNER, WARM
 
@@ -75,7 +75,8 @@ def boxes(client: docker.DockerClient) -> Callable[[], set[str]]:
 
     def now() -> set[str]:
         found = client.api.containers(all=True, filters={"label": f"{LABEL}=sandbox"})
-        used = [one for one in found if not (one["Names"] or [""])[0].startswith(f"/{WARM}")]
+        taken = pool.current().renames()  # which the engine does not know yet
+        used = [one for one in found if one["Id"] in taken or not (one["Names"] or [""])[0].startswith(f"/{WARM}")]
         return {one["Id"] for one in used if is_ours(one["Labels"].get(OWNER, ""))}
 
     before = now()

@@ -210,7 +210,7 @@ def test_an_interrupt_during_the_creation(client: docker.DockerClient, before: s
     with slow_engine(late=late) as engine:
         with subprocess.Popen(
             [sys.executable, "-c", INTERRUPTED.format(before=before)],
-            env={**os.environ, "DOCKER_HOST": engine.host},
+            env={**os.environ, "DOCKER_HOST": engine.host, "AGENTBOX_POOL": "0"},  # which would create others
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         ) as user:  # fmt: skip
             assert user.stdout is not None
