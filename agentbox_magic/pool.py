@@ -90,7 +90,11 @@ def fit(launched: Launched, had: Limits, limits: Limits, box: Box) -> None:
     changed = wanted != hardening.resources_of(had)
     if changed:
         launched.engine.update(launched.container, wanted)
-    env = {**hardening.thread_counts(limits), **box.env}
+    threads = hardening.thread_counts(limits)
+    is_told = box.env or box.cwd or box.lifetime is not None or threads != hardening.thread_counts(had)
+    if not changed and not is_told:  # it is what was asked for, and its pipe is open
+        return
+    env = {**threads, **box.env}
     answer = configure(launched.channel, env=env, cwd=box.cwd, lifetime=box.lifetime)
     if changed:
         found = launched.engine.inspect(launched.container) or {"HostConfig": {}}
