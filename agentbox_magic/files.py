@@ -27,7 +27,7 @@ from agentbox_magic.limits import format_size
 from agentbox_magic.link import Link
 from agentbox_magic.receiver import Receiver
 
-PIECE = 256 * 1024
+PIECE = 512 * 1024
 WINDOW = 8
 PENDING = 2**23
 """Bytes of a transfer on their way: several times what the window lets through."""
@@ -180,14 +180,15 @@ class Files:
         pieces = self._pieces("read", path=path)
         if format == "stream":
             return (body for header, body in pieces if header["type"] == "data")
-        whole = bytearray()
+        content = io.BytesIO()  # unlike a bytearray, it gives its bytes without a copy
         for header, body in pieces:
             if header["type"] == "data":
-                whole += body
-            if len(whole) > MAX_READ:
+                content.write(body)
+            if content.tell() > MAX_READ:
                 pieces.close()
                 raise TransferError(f"{path} is larger than {format_size(MAX_READ)}; read it with format='stream'")
-        return whole.decode("utf-8", "replace") if format == "text" else bytes(whole)
+        whole = content.getvalue()
+        return whole.decode("utf-8", "replace") if format == "text" else whole
 
     def write(self, path: str, data: Data) -> EntryInfo:
         """Write a file, making its directories; what was there stays whole until all has arrived.

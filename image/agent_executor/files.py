@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from agent_executor import wire
 
-PIECE = 256 * 1024
+PIECE = 512 * 1024
 WINDOW = 8
 POLL_SECONDS = 0.1
 MAX_WATCHED = 10_000

@@ -104,7 +104,7 @@ def promises(results: dict[str, Any]) -> list[tuple[str, float, float]]:
         ("the engine's own rate, of reset boxes", engine / median["runs in boxes that are reset in between"], 1 / 20),
         (
             "the engine's own rate, of map with reuse=True",
-            engine / median["map of 100 short tasks with reuse=True"],
+            engine / median["map of 500 short tasks with reuse=True"],
             1 / 20,
         ),
         (
