@@ -21,6 +21,7 @@ SKELETON = "/opt/agentbox/skel"
 """Files of the image that a box wants writable; copied to ``$HOME`` at the start."""
 KERNEL = frozenset({"proc", "sysfs", "cgroup", "cgroup2"})
 """File systems that hold the kernel's own things, all of which a user of number 0 may seem to write."""
+LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 SECONDS = 10.0
 """How long emptying may take; the directories can hold tens of thousands of files."""
 
@@ -68,9 +69,8 @@ def standing(folders: Iterable[str] | None = None) -> dict[str, Any]:
     Args:
         folders: where files can be made, if that is known: nobody in a box can mount or unmount anything.
     """
-    limits = {name: resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")}
     return {
-        "limits": limits,
+        "limits": list(map(resource.getrlimit, LIMITS)),
         "cores": os.sched_getaffinity(0),
         "priority": os.getpriority(os.PRIO_PROCESS, 0),
         "policy": os.sched_getscheduler(0),
@@ -170,8 +170,12 @@ def remains(before: dict[str, Any]) -> list[str]:
 
 
 def _read(path: str) -> list[str]:
+    """The first lines of a file of the kernel's; none if this kernel is without it."""
     try:
-        with open(path) as file:
-            return file.readlines()
-    except FileNotFoundError:  # a kernel without it
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
         return []
+    try:
+        return os.read(fd, 64 * 1024).decode("ascii", "replace").splitlines()
+    finally:
+        os.close(fd)
