@@ -263,7 +263,7 @@ def test_a_killed_kernel_leaves_no_boxes(kernel: Kernel, boxes: Callable[[], set
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("after", [1, 30, 61])
+@pytest.mark.parametrize("after", [1, 30])
 def test_a_kernel_killed_in_the_middle_of_two_hundred_tasks(
     kernel: Kernel, boxes: Callable[[], set[str]], running: Callable[[], int], tmp_path: Path, after: int
 ) -> None:

@@ -47,7 +47,9 @@ def podman() -> Iterator[str]:
             "service",
             "--time=0",
         ]
-        service = subprocess.Popen([*command, host], stdout=log, stderr=log)
+        service = subprocess.Popen(
+            [*command, host], stdout=log, stderr=log, cwd=folder
+        )  # where it notes what ran out of memory
         try:
             seconds_until(lambda: answers(host), within=60)
             load_image(host)
