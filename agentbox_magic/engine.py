@@ -231,8 +231,8 @@ class Engine:
         """
         with _plain_errors():
             url = self._client._url("/containers/{0}/update", container)  # type: ignore[attr-defined]  # not in its stubs
-            reply = self._client._post_json(url, data=resources)  # type: ignore[attr-defined]  # likewise
-            answer = self._client._result(reply, json=True)  # type: ignore[attr-defined]  # likewise
+            reply = self._client._post_json(url, data=resources)  # type: ignore[attr-defined]  # not in its stubs
+            answer = self._client._result(reply, json=True)  # type: ignore[attr-defined]  # not in its stubs
         if answer.get("Warnings"):
             raise SandboxError(f"the Docker engine changed the limits only in part: {answer['Warnings'][0]}")
 
@@ -275,10 +275,11 @@ class Engine:
         return None
 
     def containers(self, label: str) -> list[dict[str, Any]]:
-        """The containers with a label, running or not, as the engine lists them."""
+        """The containers with a label, running or not, as the engine lists them; without those it is removing, which
+        nobody can use. (Engine 20.10 may go on listing one that ended while it was removed; nothing else is left.)"""
         with _plain_errors():
             found: list[dict[str, Any]] = self._client.containers(all=True, filters={"label": label})
-            return found
+            return [one for one in found if one["State"] != "removing"]
 
     def pause(self, container: str) -> None:
         """Stop the clock for all processes of a container."""

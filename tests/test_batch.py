@@ -243,18 +243,19 @@ def running(boxes: Callable[[], set[str]], client: docker.DockerClient) -> Calla
     return lambda: len(boxes() & {one.id for one in client.containers.list(sparse=True)})
 
 
-def test_a_killed_kernel_leaves_no_boxes(kernel: Kernel, boxes: Callable[[], set[str]], tmp_path: Path) -> None:
-    begun = tmp_path / "begun"
-    kernel.run(
+def counting(begun: Path) -> str:
+    """The beginning of an agent that writes to a file of the host when it begins."""
+    return (
         "from agentbox_magic import agent\n"
         "def begin() -> None:\n"
         f"    with open({str(begun)!r}, 'a') as file: file.write('x')\n"
         "@agent(mem='64m', cpus=0.5, tools=[begin])\n"
-        "def wait(n: int) -> None:\n"
-        "    import time\n"
-        "    begin()\n"
-        "    time.sleep(600)\n"
     )
+
+
+def test_a_killed_kernel_leaves_no_boxes(kernel: Kernel, boxes: Callable[[], set[str]], tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    kernel.run(f"{counting(begun)}def wait(n: int) -> None:\n    import time\n    begin()\n    time.sleep(600)\n")
     kernel.start("wait.map(range(20), concurrency=5)")
     seconds_until(lambda: begun.exists() and begun.stat().st_size == 5, within=120)
     assert len(boxes()) == 5
@@ -269,15 +270,7 @@ def test_a_kernel_killed_in_the_middle_of_two_hundred_tasks(
 ) -> None:
     """Whatever each of its boxes was at: being created, started, running, being removed."""
     begun = tmp_path / "begun"
-    kernel.run(
-        "from agentbox_magic import agent\n"
-        "def begin() -> None:\n"
-        f"    with open({str(begun)!r}, 'a') as file: file.write('x')\n"
-        "@agent(mem='64m', cpus=0.5, tools=[begin])\n"
-        "def work(n: int) -> int:\n"
-        "    begin()\n"
-        "    return n\n"
-    )
+    kernel.run(f"{counting(begun)}def work(n: int) -> int:\n    begin()\n    return n\n")
     pid = kernel.pid
     kernel.start("work.map(range(200), concurrency=10)")
     seconds_until(lambda: len(boxes()) > running() and begun.exists() and begun.stat().st_size >= after, within=120)

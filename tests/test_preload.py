@@ -61,7 +61,7 @@ def test_names_that_no_module_has(names: Any, what: str) -> None:
 
 
 def test_a_module_that_is_not_there_is_told() -> None:
-    with pytest.raises(SandboxError, match="nosuchmodule cannot be preloaded: No module named 'nosuchmodule'"):
+    with pytest.raises(SandboxError, match="cannot be preloaded: No module named 'nosuchmodule'; name what"):
         Sandbox.create(preload=["nosuchmodule"])
 
 
@@ -122,7 +122,7 @@ def test_what_a_call_displays_comes_back() -> None:
 
         plt.plot([1, 2])  # shown at the end, as at a cell's
         display({"a": 1})  # type: ignore[name-defined]  # noqa: F821  # among the builtins of a notebook
-        return type(get_ipython()).__name__  # type: ignore[name-defined]  # noqa: F821
+        return type(get_ipython()).__name__  # type: ignore[name-defined]  # noqa: F821  # likewise a builtin there
 
     job = draw.spawn()
     assert job.result() == "_Interactive"

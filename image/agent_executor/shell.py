@@ -27,6 +27,14 @@ PLAIN = frozenset({int, float, complex, bool, str, bytes, list, tuple, dict, set
 TEXT = "text/plain"
 
 
+def _prints(formatter: Any, kind: type) -> bool:
+    """Whether the code has told a formatter what to do with values of a built-in kind."""
+    printers, deferred = formatter.type_printers, formatter.deferred_printers
+    if not printers and not deferred:
+        return False
+    return any(one in printers or (one.__module__, one.__name__) in deferred for one in kind.__mro__)
+
+
 class _Publisher(DisplayPublisher):
     def publish(
         self,
@@ -67,7 +75,7 @@ class _Hook(DisplayHook):
         formatter = cast("_Interactive", self.shell).display_formatter
         assert formatter is not None
         kind = type(result)
-        if kind in PLAIN and not any(kind in one.type_printers for one in self._others(formatter)):
+        if kind in PLAIN and not any(_prints(one, kind) for one in self._others(formatter)):
             text = formatter.formatters[TEXT](result)
             return {} if text is None else {TEXT: text}  # what it contains may have no text
         data, _ = self.compute_format_data(result)

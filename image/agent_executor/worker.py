@@ -63,7 +63,7 @@ def preload(names: list[str]) -> None:
             try:
                 importlib.import_module(name)
             except Exception as error:
-                sys.exit(f"{name} cannot be preloaded: {error}")
+                sys.exit(f"{name} cannot be preloaded: {error}; name what the image has, or add its package")
     gc.collect()
     gc.freeze()
     gc.enable()

@@ -388,6 +388,27 @@ def test_output_and_displays_before_an_error_are_kept(box: Sandbox) -> None:
     assert (done.status, done.stdout, texts(done)) == ("error", "before\n", ["1"])
 
 
+@pytest.mark.parametrize(
+    ("told", "value"),
+    [
+        ("for_type(int, str)", "1"),
+        ("for_type(int, str)", "True"),
+        ("for_type(object, str)", "[1]"),
+        ("for_type_by_name('builtins', 'float', str)", "1.5"),
+    ],
+)
+def test_a_built_in_value_has_the_forms_that_the_code_gives_it(box: Sandbox, told: str, value: str) -> None:
+    context = box.create_code_context()
+    try:
+        formatter = "get_ipython().display_formatter.formatters['text/html']"
+        before = box.run_code(value, context=context).results[0]
+        box.run_code(f"{formatter}.{told}", context=context)
+        after = box.run_code(value, context=context).results[0]
+    finally:
+        box.remove_code_context(context)
+    assert (before.text, before.html, after.text, after.html) == (value, None, value, value)
+
+
 def test_the_box_is_whole_after_all_that(box: Sandbox) -> None:
     assert look(box)[1] == []
 
