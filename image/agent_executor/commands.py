@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import signal
 import struct
 import sys
@@ -44,5 +43,11 @@ def execute(
         except OSError as error:
             print(f"cannot change to {cwd}: {error.strerror}", file=sys.stderr, flush=True)
             os._exit(126)
-    shell = shutil.which("bash") or "/bin/sh"
+    shell = bash() or "/bin/sh"
     os.execve(shell, [shell, "-c", command], {**os.environ, **envs})  # noqa: S606  # that is what a command is
+
+
+def bash() -> str | None:
+    """Where bash is, in an image that has it."""
+    paths = (os.path.join(folder, "bash") for folder in os.get_exec_path())
+    return next((path for path in paths if os.access(path, os.X_OK)), None)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import deque
 
+from agent_executor import commands
 from agent_executor.children import Child
 from agent_executor.runs import Run
 
@@ -24,4 +24,4 @@ class Context:
 
 def languages() -> list[str]:
     """What code can be in, in this image."""
-    return ["python", *(["bash"] if shutil.which("bash") else [])]
+    return ["python", *(["bash"] if commands.bash() else [])]
