@@ -89,7 +89,8 @@ class Supervisor:
         self._cwd = cwd
         self._environment = dict(os.environ)
         self._standing = fresh.standing()
-        self._home = fresh.inventory()
+        # What loading the interpreter has written; the two are one as a rule, and it writes nowhere else.
+        self._home = fresh.inventory(os.path.expanduser("~"), "/tmp")
         self._cgroup = Cgroup()
         self._end: float | None = None
         self._handlers: dict[str, Callable[[Header, bytes], None]] = {
