@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +31,15 @@ def test_the_last_expression_is_the_result(box: Sandbox) -> None:
     run = box.run_code("6 * 7").raise_for_status()
     assert (run.status, run.text, run.error) == ("ok", "42", None)
     assert [result.is_main_result for result in run.results] == [True]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="IPython 8 loads them in any case")
+def test_a_box_has_loaded_no_more_than_a_cell_needs() -> None:
+    unneeded = {"hashlib", "shutil", "tempfile", "IPython.core.completer"}
+    with Sandbox.create() as box:
+        run = box.run_code(f"import sys; sorted({unneeded} & set(sys.modules)), 'IPython' in sys.modules")
+        assert run.text == "([], True)"
+        assert [entry.name for entry in box.files.list("/tmp")] == [".matplotlib"]
 
 
 def test_a_semicolon_silences_it(box: Sandbox) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import os
 import subprocess
 import sys
@@ -9,10 +10,14 @@ import warnings
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
+from IPython.core.compilerop import CachingCompiler
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
-from traitlets import Type
+from IPython.core.profiledir import ProfileDir
+from IPython.paths import get_ipython_dir
+from traitlets import Any as AnyTrait
+from traitlets import Type, default
 
 from agent_executor.streams import Stream, encode_bundle, encode_error
 
@@ -87,7 +92,17 @@ class _Hook(DisplayHook):
         yield from (one for mime, one in formatter.formatters.items() if mime != TEXT)
 
 
+class _Compiler(CachingCompiler):
+    def get_code_name(self, raw_code: str, transformed_code: str, number: int) -> str:
+        """Names a cell by a sum of its text. By its SHA-1, as IPython does, it would take OpenSSL: 4 MB of each box."""
+        return f"<ipython-input-{number}-{binascii.crc32(raw_code.encode('utf-8', 'replace')):08x}>"
+
+
 class _Interactive(InteractiveShell):
+    """IPython's shell, without what only a person at a prompt needs. What code may ask for all the same is made when it
+    does: it would be a tenth of the start of a box."""
+
+    compiler_class = Type(_Compiler)
     displayhook_class = Type(_Hook)
     display_pub_class = Type(_Publisher)
     control: Control
@@ -100,7 +115,33 @@ class _Interactive(InteractiveShell):
 
     def init_history(self) -> None:
         self.config.HistoryManager.enabled = False  # no file, and above all no thread: workers are forked
+        self.config.HistoryManager.hist_file = ":memory:"  # or a name for it is looked for all the same
         super().init_history()
+
+    def init_ipython_dir(self, ipython_dir: str | None) -> None:
+        """None is made yet."""
+
+    @default("ipython_dir")
+    def _make_ipython_dir(self) -> str:
+        return get_ipython_dir()
+
+    def init_profile_dir(self, profile_dir: ProfileDir | None) -> None:
+        """None is made yet."""
+
+    @default("profile_dir")
+    def _make_profile_dir(self) -> ProfileDir:
+        made: ProfileDir = ProfileDir.create_profile_dir_by_name(self.ipython_dir, "default")
+        return made
+
+    def init_completer(self) -> None:
+        """None is made yet."""
+
+    Completer: Any = AnyTrait()
+
+    @default("Completer")
+    def _make_completer(self) -> Any:
+        super().init_completer()  # which sets it
+        return self.Completer
 
     def send(
         self,

@@ -66,6 +66,7 @@ def texts(run: Execution) -> list[str | None]:
         pytest.param("!exit 3\n_exit_code", "3", id="the exit status of !command"),
         pytest.param("%time 5", "5", id="%time gives the value"),
         pytest.param("%env HOME", "'/tmp'", id="a line magic's value"),
+        pytest.param("get_ipython().complete('%bookm')[1]", "['%bookmark']", id="a completion"),
     ],
 )  # fmt: skip
 def test_the_value_of_the_last_expression(box: Sandbox, code: str, text: str | None) -> None:
@@ -86,6 +87,7 @@ def test_the_value_of_the_last_expression(box: Sandbox, code: str, text: str | N
         pytest.param("%%writefile /tmp/written.py\nprint('ran')\n", "Writing /tmp/written.py\n", id="%%writefile"),
         pytest.param("%run /tmp/written.py", "ran\n", id="%run"),
         pytest.param("%pwd\nprint('after a magic')", "after a magic\n", id="a magic among code"),
+        pytest.param("%bookmark here\n%bookmark -l", "Current bookmarks:\nhere -> /workspace\n", id="%bookmark"),
     ],
 )
 def test_magics_and_shell_commands_write(box: Sandbox, code: str, stdout: str) -> None:
