@@ -64,7 +64,7 @@ ROWS = [
      "pool", "shared_pool", "sandbox", "async_sandbox", "doctor"},
     {"display"},
     {"agents", "batch", "jobs", "tools", "schema", "pickling"},
-    {"magics", "cli", "integrations"},
+    {"magics", "cli", "cli_verbs", "integrations"},
     {"__init__"},
 ]  # fmt: skip
 """The rooms of ARCHITECTURE.md, lowest row first."""
