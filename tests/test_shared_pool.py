@@ -16,6 +16,7 @@ from typing import Any
 import docker
 import psutil
 import pytest
+from command import COMMAND
 from relays import relay_of, relays
 from waiting import seconds_until
 
@@ -23,7 +24,6 @@ from agentbox_magic import Sandbox, derived, hardening, shared_pool
 from agentbox_magic.engine import Engine
 from agentbox_magic.limits import Limits
 
-COMMAND = [sys.executable, "-m", "agentbox_magic.cli"]
 START = 60.0
 MIB = 2**20
 
