@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 
 # Boxes that wait would be seen as leaks; with AGENTBOX_POOL=2 the whole suite runs on such boxes all the same.
@@ -13,6 +14,7 @@ import docker
 import psutil
 import pytest
 from kernel import Kernel
+from waiting import seconds_until
 
 from agentbox_magic import Sandbox, derived, images, pool
 from agentbox_magic.engine import Engine
@@ -81,6 +83,16 @@ def boxes(client: docker.DockerClient) -> Callable[[], set[str]]:
 
     before = now()
     return lambda: now() - before
+
+
+@pytest.fixture
+def no_tools_left(boxes: Callable[[], set[str]]) -> Iterator[None]:
+    """No box, nor a thread of a tool, outlives the test."""
+    yield
+    seconds_until(
+        lambda: not boxes() and not [one for one in threading.enumerate() if "-tool-" in one.name],
+        within=10,
+    )
 
 
 @pytest.fixture(scope="module")
