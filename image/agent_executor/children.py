@@ -23,6 +23,8 @@ PIPE_SIZE = 64 * 1024
 """What a pipe holds, unless somebody changes that (pipe(7))."""
 READ_SIZE = 256 * 1024
 """How much is read at once of what carries files."""
+DEAF = 64 * 1024 * 1024
+"""Bytes waiting for a child above which it is killed, because it does not read its socket."""
 CHUNKS = 64
 """How many pieces one system call writes, at most."""
 FORK_ATTEMPTS = 100

@@ -18,6 +18,14 @@ F_SETPIPE_SZ = 1031
 """/usr/include/linux/fcntl.h; Python has the name from 3.10 on."""
 
 
+class RefusedError(Exception):
+    """A request that cannot be done: told to the host, with the name of an error it knows."""
+
+    def __init__(self, error: str, message: str) -> None:
+        super().__init__(message)
+        self.error = error
+
+
 class HostPipe:
     """Messages of the host in, frames out. The box ends with it.
 

@@ -21,22 +21,19 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from agent_executor import commands, fresh, wire
+from agent_executor import fresh, wire
 from agent_executor.cgroup import Cgroup
-from agent_executor.children import CUT_OFF, PIPE_SIZE, READ_SIZE, Child, Children, kill_tree
+from agent_executor.children import CUT_OFF, DEAF, PIPE_SIZE, READ_SIZE, Child, Children, kill_tree
 from agent_executor.contexts import DEFAULT, Context, languages
-from agent_executor.hostpipe import HostPipe
+from agent_executor.hostpipe import HostPipe, RefusedError
 from agent_executor.runs import Run
+from agent_executor.services import Services
 from agent_executor.wire import Header
 
 PROTOCOL = 1
 
 CONGESTED = 4 * 1024 * 1024
 """Bytes waiting for the host above which children are no longer read."""
-DEAF = 64 * 1024 * 1024
-"""Bytes waiting for a child above which it is killed, because it does not read its socket."""
-STDIN_ROOM = 256 * 1024
-"""Bytes waiting in a command's stdin up to which more are taken at once."""
 GRACE_SECONDS = 2.0
 """From the interrupt at a deadline to the kill."""
 DYING_SECONDS = 0.5
@@ -48,8 +45,6 @@ FROM_WORKER = frozenset(
         *("data", "ack", "tool_request", "configured"),
     }
 )
-FROM_FILES = frozenset({"data", "entry", "ack", "event", "more", "reply"})
-FROM_FORWARD = frozenset({"forward"})
 STATUSES = frozenset({"ok", "error", "oom", "killed", "interrupted"})
 
 STATUS = frozenset({"Uid", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp"})
@@ -71,14 +66,6 @@ def walls() -> dict[str, str]:
         return {name: value.strip() for name, _, value in lines if name in STATUS}
 
 
-class RefusedError(Exception):
-    """A request that cannot be done: told to the host, with the name of an error it knows."""
-
-    def __init__(self, error: str, message: str) -> None:
-        super().__init__(message)
-        self.error = error
-
-
 class Supervisor:
     """The event loop over the host's pipe and the children's. One thread, so that forking is safe."""
 
@@ -93,6 +80,10 @@ class Supervisor:
         self._home = fresh.inventory(os.path.expanduser("~"), "/tmp")
         self._cgroup = Cgroup()
         self._end: float | None = None
+        self._host = HostPipe(
+            self._selector, stdin, stdout, resync=resync, on_message=self._request, on_new_host=self._forget_host
+        )
+        self._services = Services(self._children, self._host, self._cgroup)
         self._handlers: dict[str, Callable[[Header, bytes], None]] = {
             "hello": self._hello,
             "execute_request": self._execute,
@@ -103,23 +94,13 @@ class Supervisor:
             "tool_reply": self._tool_reply,
             "interrupt_request": self._interrupt,
             "context_request": self._context,
-            "command_request": self._command,
-            "connect_request": self._connect,
-            "input_request": self._input,
-            "signal_request": self._signal_command,
-            "files_request": self._files,
-            "files_input": self._files_input,
-            "forward_request": self._forward,
-            "forward_input": self._forward_input,
             "forget_request": self._forget,
             "info_request": self._info,
             "lifetime_request": self._lifetime,
             "configure_request": self._configure,
             "reset_request": self._reset,
+            **self._services.handlers,
         }
-        self._host = HostPipe(
-            self._selector, stdin, stdout, resync=resync, on_message=self._request, on_new_host=self._forget_host
-        )
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
@@ -133,7 +114,7 @@ class Supervisor:
             self._bury()
             for child in self._children:
                 if child.stdin is not None:
-                    self._answer_input(child)
+                    self._services.answer_input(child)
                 if child.run:
                     self._tick(child, child.run)
             if self._end is not None and time.monotonic() >= self._end:
@@ -381,103 +362,6 @@ class Supervisor:
         child.context = context.name
         return child
 
-    # -- commands -----------------------------------------------------------------------------------------------------
-
-    def _command(self, header: Header, payload: bytes) -> None:
-        wish = json.loads(payload)
-        if header.get("pty") is not None and not os.path.exists("/dev/ptmx"):
-            raise RefusedError("ENOTTY", "this box has no terminals; create it with pty=True")
-
-        def become(control: socket.socket | None, stdout: int, stderr: int, stdin: int) -> None:
-            commands.execute(wish["cmd"], wish["cwd"], wish["envs"], stdin, stdout, stderr, header.get("pty"))
-
-        kinds = {"stdin": bool(header.get("stdin")), "pty": header.get("pty") is not None}
-        child = self._children.spawn("command", become, pipes=True, **kinds)
-        child.run = run = Run(self._cgroup, header, payload)
-        run.start()
-        run.sample()
-        self._host.send({"type": "started", "id": run.id, "pid": child.pid})
-
-    def _find_command(self, header: Header) -> Child:
-        child = self._children.by_pid.get(header["pid"])
-        if child is None or child.kind != "command" or not child.run:
-            raise RefusedError("ESRCH", f"no command runs with pid {header['pid']}")
-        return child
-
-    def _connect(self, header: Header, payload: bytes) -> None:
-        run = self._find_command(header).run
-        assert run is not None
-        run.id = header["id"]
-        self._host.send({"type": "started", "id": run.id, "pid": header["pid"]})
-
-    def _input(self, header: Header, payload: bytes) -> None:
-        child = self._find_command(header)
-        if child.stdin is None or child.stdin_ends:
-            raise RefusedError("EPIPE", "the command was started without stdin, or its stdin is closed")
-        child.stdin.put(payload)
-        child.stdin.flush()
-        if child.stdin.size > DEAF:
-            raise RefusedError("EAGAIN", "the command does not read its stdin")
-        child.input_replies.append(header["id"])
-        if header.get("eof"):
-            child.stdin_ends = True
-        self._answer_input(child)
-
-    def _answer_input(self, child: Child) -> None:
-        """Let the host write more when what it wrote has been read: the room is bounded."""
-        if child.stdin is not None and child.stdin.size <= STDIN_ROOM:
-            for request in child.input_replies:
-                self._host.reply(request)
-            child.input_replies.clear()
-        if child.stdin is not None and child.stdin_ends and not child.stdin.size:
-            child.close_stdin()
-
-    def _signal_command(self, header: Header, payload: bytes) -> None:
-        child = self._find_command(header)
-        if header["signal"] == signal.SIGKILL:
-            self._children.kill(child)
-        else:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, header["signal"])
-        self._host.reply(header["id"])
-
-    # -- files --------------------------------------------------------------------------------------------------------
-
-    def _files(self, header: Header, payload: bytes) -> None:
-        """A file operation, in a process of its own: a FIFO or a slow directory must not hold the loop."""
-
-        def become(control: socket.socket, stdout: int, stderr: int, stdin: int) -> None:
-            from agent_executor import files
-
-            files.serve(control, header["operation"], json.loads(payload))
-
-        child = self._children.spawn("files", become, control=True)
-        child.request = header["id"]
-
-    def _files_input(self, header: Header, payload: bytes) -> None:
-        for child in self._children:
-            if child.kind == "files" and child.request == header["id"]:
-                words = {name: bool(header.get(name)) for name in ("eof", "abort")}
-                child.send({"type": "input", **words}, payload)
-
-    # -- ports --------------------------------------------------------------------------------------------------------
-
-    def _forward(self, header: Header, payload: bytes) -> None:
-        """Connections to a port, in one process for all of them."""
-
-        def become(control: socket.socket, stdout: int, stderr: int, stdin: int) -> None:
-            from agent_executor import forward
-
-            forward.serve(control, header["port"])
-
-        child = self._children.spawn("forward", become, control=True)
-        child.request = header["id"]
-
-    def _forward_input(self, header: Header, payload: bytes) -> None:
-        for child in self._children:
-            if child.kind == "forward" and child.request == header["id"]:
-                child.send(header, payload)
-
     # -- children -----------------------------------------------------------------------------------------------------
 
     def _read_output(self, child: Child, name: str) -> None:
@@ -531,7 +415,7 @@ class Supervisor:
                 if child.kind == "worker":
                     self._from_worker(child, header, body)
                 else:
-                    self._from_helper(child, header, body)
+                    self._services.take(child, header, body)
         except wire.ProtocolError:
             self._children.kill(child)
 
@@ -561,14 +445,6 @@ class Supervisor:
             worker.send({"type": "ack"})
             if worker.waiting > DEAF:
                 self._children.kill(worker)
-
-    def _from_helper(self, child: Child, header: Header, body: bytes) -> None:
-        if header["type"] not in (FROM_FILES if child.kind == "files" else FROM_FORWARD):
-            raise wire.ProtocolError(f"{child.kind} sent {header['type']}")
-        if child.request is not None:
-            self._host.pass_on(header, body, child.request)
-        if header["type"] == "reply" and not header.get("more"):
-            child.request = None
 
     def _finish(self, child: Child, run: Run, reply: Header) -> None:
         """Tell the host how a run ended, and start the next one of its context."""
