@@ -1,6 +1,6 @@
 """Values that cross between host and box, as the host sees them: what comes out of a box is hostile.
 
-The format, and all its checks, are in :mod:`agent_executor.values`, which both ends use.
+The format is :mod:`agent_executor.values`, and all its checks are in :mod:`agent_executor.decoder`; both ends use them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import keyword
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agent_executor import values
+from agent_executor import decoder, encoder, values
 from agentbox_magic.errors import TransferError
 from agentbox_magic.limits import format_size
 from agentbox_magic.text import clean_traceback
@@ -25,7 +25,7 @@ def encode(value: object, max_size: int = MAX_SIZE, *, name: str = "value") -> b
         TransferError: it cannot cross; the message says where in it, why, and what to do instead.
     """
     try:
-        return values.encode(value, name=name, max_size=max_size)
+        return encoder.encode(value, name=name, max_size=max_size)
     except ValueError as error:
         raise TransferError(str(error)) from None
 
@@ -34,7 +34,7 @@ def encode_namespace(named: Mapping[str, object], max_size: int = MAX_SIZE) -> b
     """Named values as the bytes of one dict. Raises as :func:`encode`, and ValueError for a name that is none."""
     check_names(named)
     try:
-        return values.encode_namespace(named, max_size=max_size)
+        return encoder.encode_namespace(named, max_size=max_size)
     except ValueError as error:
         raise TransferError(str(error)) from None
 
@@ -52,7 +52,7 @@ def decode(data: bytes | bytearray, max_size: int = MAX_SIZE) -> Any:
     if len(data) > max_size:
         raise TransferError(f"the value has {format_size(len(data))}, more than max_size {format_size(max_size)}")
     try:
-        return values.decode(data)
+        return decoder.decode(data)
     except ValueError as error:
         raise TransferError(clean_traceback(f"what came from the box cannot be taken: {error}")) from None
 

@@ -27,8 +27,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from hypothesis.extra import pandas as pdst
 
-from agent_executor import arrays
-from agent_executor import values as codec
+from agent_executor import arrays, encoder, values
 from agentbox_magic import TransferError
 from agentbox_magic.values import decode, encode, encode_namespace
 
@@ -227,7 +226,7 @@ def test_what_has_a_class_of_its_own_arrives_without_it(value: Any, back: Any) -
 
 def test_depth_to_the_limit() -> None:
     value: Any = complex(1, 2)
-    for _ in range(codec.MAX_DEPTH):
+    for _ in range(values.MAX_DEPTH):
         value = (value,)
     assert_crosses(value)
     with pytest.raises(TransferError, match="is nested more than 100 levels deep; make it flatter"):
@@ -235,8 +234,8 @@ def test_depth_to_the_limit() -> None:
 
 
 def test_many_items_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codec, "MAX_ITEMS", 1000)
-    monkeypatch.setattr(codec, "MAX_PARTS", 3000)
+    monkeypatch.setattr(encoder, "MAX_ITEMS", 1000)
+    monkeypatch.setattr(values, "MAX_PARTS", 3000)
     assert_crosses(list(range(999)))
     assert_crosses(["[,{"] * 999)
     with pytest.raises(TransferError, match="holds more than 1,000,000 values; put numbers into a NumPy array"):

@@ -11,11 +11,9 @@ import math
 import re
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent_executor.values import (
-    Decoder,
-    Encoder,
     RefusedError,
     fields,
     is_count,
@@ -25,6 +23,10 @@ from agent_executor.values import (
     zone_node,
     zone_of,
 )
+
+if TYPE_CHECKING:
+    from agent_executor.decoder import Decoder
+    from agent_executor.encoder import Encoder
 
 MAX_TEXTS = 10_000_000
 """Strings in one column."""

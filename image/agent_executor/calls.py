@@ -10,7 +10,7 @@ import types
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
-from agent_executor import tools, values
+from agent_executor import encoder, tools
 from agent_executor.wire import MAX_BODY
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Call:
 
     def _send(self, value: Any) -> None:
         try:
-            raw = values.encode(value, name="the result", max_size=self._max_size)
+            raw = encoder.encode(value, name="the result", max_size=self._max_size)
         except ValueError as error:
             raise TransferError(str(error)) from None
         for start in range(0, len(raw), MAX_BODY):

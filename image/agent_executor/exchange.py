@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from agent_executor import values
+from agent_executor import decoder, encoder, values
 from agent_executor.streams import encode_error
 from agent_executor.wire import MAX_BODY, Header
 
@@ -28,7 +28,7 @@ def push(control: Control, namespace: dict[str, Any] | None, data: bytearray | N
     """Put values into the namespace."""
     try:
         if data is not None:
-            _checked(namespace).update(values.decode(data))
+            _checked(namespace).update(decoder.decode(data))
     except Exception as error:  # whatever a value may need and this image lacks
         return _failed(control, error)
     return {"status": "ok"}
@@ -42,7 +42,7 @@ def pull(control: Control, namespace: dict[str, Any] | None, payload: bytes, max
         if missing:
             which = ", ".join(missing)
             raise ValueError(f"there is no {which} in the box; assign it there, or do not ask for it")
-        data = values.encode_namespace({name: known[name] for name in names}, max_size=max_size)
+        data = encoder.encode_namespace({name: known[name] for name in names}, max_size=max_size)
     except Exception as error:  # a value's own class may raise anything when it is looked at
         return _failed(control, error)
     for start in range(0, len(data), MAX_BODY):

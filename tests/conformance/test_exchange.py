@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from agent_executor import values as codec
+from agent_executor import encoder
 from agentbox_magic import (
     AsyncSandbox,
     ExecutionError,
@@ -202,17 +202,17 @@ class Canary:
         b"",
         b"not a value",
         pickle.dumps({"x": Canary()}),
-        codec.encode([1, 2]),
-        codec.encode({"y": 1}),
-        codec.encode({"x": 1, "__builtins__": {}}),
-        codec.encode({"x": bytes(100)})[:-1],
+        encoder.encode([1, 2]),
+        encoder.encode({"y": 1}),
+        encoder.encode({"x": 1, "__builtins__": {}}),
+        encoder.encode({"x": bytes(100)})[:-1],
         b'ABV1\x00\x00\x0f\xa0{"sizes":[],"tree":' + b"[" * 3981,
     ],
     ids=["empty", "junk", "pickle", "no dict", "another name", "more names", "cut", "deep"],
 )
 def test_a_hostile_reply_is_an_error_and_does_nothing(hostile: Sandbox, reply: bytes) -> None:
     CANARY.clear()
-    hostile.run_code(f"from agent_executor import values; values.encode_namespace = lambda *a, **k: {reply!r}; x = 1")
+    hostile.run_code(f"from agent_executor import encoder; encoder.encode_namespace = lambda *a, **k: {reply!r}; x = 1")
     with pytest.raises(TransferError, match="what came from the box cannot be taken"):
         hostile.pull("x")
     assert CANARY == []
@@ -221,7 +221,7 @@ def test_a_hostile_reply_is_an_error_and_does_nothing(hostile: Sandbox, reply: b
 
 def test_more_than_was_asked_for_does_not_come(hostile: Sandbox) -> None:
     hostile.run_code(
-        "from agent_executor import values; values.encode_namespace = lambda *a, **k: bytes(200_000_000); x = 1"
+        "from agent_executor import encoder; encoder.encode_namespace = lambda *a, **k: bytes(200_000_000); x = 1"
     )
     with pytest.raises(TransferError, match="what came from the box cannot be taken"):
         hostile.pull("x", max_size=2**20)
@@ -230,9 +230,9 @@ def test_more_than_was_asked_for_does_not_come(hostile: Sandbox) -> None:
 
 def test_a_hostile_error_is_only_text(hostile: Sandbox) -> None:
     hostile.run_code(
-        "from agent_executor import values\n"
+        "from agent_executor import encoder\n"
         "def refuse(*a, **k): raise ValueError('\\x1b]52;c;x\\x07 \\x1b[31m<a href=x>red' * 9)\n"
-        "values.encode_namespace = refuse; x = 1"
+        "encoder.encode_namespace = refuse; x = 1"
     )
     with pytest.raises(TransferError) as caught:
         hostile.pull("x")
