@@ -829,7 +829,7 @@ ELSEWHERE = {
     35: "test_text.py, test_stress.py, conformance/test_streams.py: hostile text",
     36: "fuzz/test_fuzz.py: forged frames",
     37: "test_values_hostile.py, conformance/test_exchange.py: pickles",
-    41: "conformance/test_files.py: forged downloads",
+    41: "test_receiver.py: forged downloads",
     42: "test_magic.py, test_reaper.py: killed kernels and what is not ours",
     43: "conformance/test_endings.py: what a cell leaves behind",
     44: "test_display.py: what a page shows",
