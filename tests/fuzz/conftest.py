@@ -1,4 +1,8 @@
-"""What is fuzzed needs no engine: the image that other tests wait for is not built for these."""
+"""Whatever a hostile box sends, the host ends in a clean refusal; and honest streams read the same however they arrive.
+
+With ``AGENTBOX_FUZZ_SECONDS`` set, new random examples for about so long; otherwise the same few every time.
+What is fuzzed needs no engine: the image that other tests wait for is not built for these.
+"""
 
 from __future__ import annotations
 

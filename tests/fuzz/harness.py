@@ -1,11 +1,14 @@
 """The host's whole reader, from the bytes of an attach stream to an Execution, with nothing real around it.
 
-Both the hypothesis properties and the coverage-guided fuzzer drive :func:`read`.
+Both the hypothesis properties and the coverage-guided fuzzer drive :func:`read`; some properties want a real socket,
+which is :func:`peer`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import queue
+import socket
 import struct
 import threading
 from collections.abc import Iterable, Iterator
@@ -19,6 +22,8 @@ from agentbox_magic.display import footer, safe_bundle
 from agentbox_magic.engine import Pipe
 from agentbox_magic.execution import Execution
 from agentbox_magic.limits import Limits
+
+Message = tuple[Header, bytes]
 
 PATIENCE = 20.0
 """Seconds after which something that answers in milliseconds has hung."""
@@ -73,12 +78,41 @@ class Wire:
         self.closed = True
 
 
+@contextlib.contextmanager
+def peer(pieces: Iterable[bytes], greet: bool = False) -> Iterator[socket.socket]:
+    """The host's end of a socket on whose other end a box sends ``pieces`` and closes; ``greet``: first its nonce."""
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(PATIENCE)
+
+    def send() -> None:
+        with contextlib.suppress(OSError), theirs:
+            if greet:
+                seen = b""
+                while b'"hello"' not in seen:
+                    seen += theirs.recv(4096)
+                theirs.sendall(mux(seen.rpartition(b'"nonce":"')[2].partition(b'"')[0]))
+            for piece in pieces:
+                theirs.sendall(piece)
+            theirs.shutdown(socket.SHUT_WR)
+            while theirs.recv(65536):  # as a box does until its host goes: closing now could reset what is on its way
+                pass
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield ours
+    finally:
+        ours.close()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
 @dataclass
 class Reading:
     """What became of a stream."""
 
     greeting: Header | None = None
-    messages: list[tuple[Header, bytes]] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
     refused: str = ""
     """Why the reader ended the channel; empty if the stream just ended."""
     broken: str = ""

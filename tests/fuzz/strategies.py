@@ -6,7 +6,7 @@ import json
 import struct
 from typing import Any
 
-from fuzz.harness import mux
+from fuzz.harness import Message, mux
 from hypothesis import strategies as st
 
 from agent_executor.wire import MAX_BODY, MAX_HEADER, Header, encode, encode_message
@@ -22,7 +22,7 @@ ids = st.sampled_from([1, 3])
 
 
 @st.composite
-def bundles(draw: st.DrawFn) -> tuple[Header, bytes]:
+def bundles(draw: st.DrawFn) -> Message:
     """The header fields and the payload of a display."""
     mimes = st.sampled_from(["text/plain", "text/html", "image/png", "image/svg+xml", "application/json", "x/y"])
     parts = draw(st.lists(st.tuples(mimes, small), max_size=4))
@@ -30,7 +30,7 @@ def bundles(draw: st.DrawFn) -> tuple[Header, bytes]:
 
 
 @st.composite
-def honest(draw: st.DrawFn) -> tuple[Header, bytes]:
+def honest(draw: st.DrawFn) -> Message:
     """A message of a run, before its reply."""
     kind = draw(st.sampled_from(["stream", "display_data", "execute_result", "error"]))
     header: Header = {"type": kind, "id": draw(ids)}

@@ -827,7 +827,7 @@ else:
 ELSEWHERE = {
     34: "test_stress.py: a gigabyte of output",
     35: "test_text.py, test_stress.py, conformance/test_streams.py: hostile text",
-    36: "fuzz/test_fuzz.py: forged frames",
+    36: "fuzz/test_wire.py, fuzz/test_reader.py: forged frames",
     37: "test_values_hostile.py, conformance/test_exchange.py: pickles",
     41: "test_receiver.py: forged downloads",
     42: "test_magic.py, test_reaper.py: killed kernels and what is not ours",
