@@ -8,7 +8,8 @@ import signal
 from dataclasses import replace
 from typing import Any
 
-from security.probes import PRELUDE, Probe
+from security.probes.prelude import PRELUDE
+from security.probes.probe import Probe
 from security.walls import without
 
 from agentbox_magic import Execution, Sandbox, derived, hardening
@@ -40,7 +41,7 @@ def start(walls: tuple[str, ...] = (), *, cpus: float = 1.0, mem: str = "128m", 
 
 
 def word(run: Execution) -> str:
-    """How an attack ended, as probes.py has it."""
+    """How an attack ended, as probes/ has it."""
     if run.status == "ok":
         return "done"
     if run.status == "killed" and run.signal:

@@ -1,4 +1,4 @@
-"""What two boxes may not do to each other, as a table. The code is as in probes.py."""
+"""What two boxes may not do to each other, as a table. The code is as in probes/."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Pair:
         name: what is promised.
         first: code of one box; it may fail.
         second: code of the other, which can use what the first one said as ``SAID``.
-        apart: how that ends, as probes.py has it, when the two are apart.
+        apart: how that ends, as probes/ has it, when the two are apart.
         without: the walls whose absence, in both, makes it end otherwise.
         joined: how it ends then.
     """

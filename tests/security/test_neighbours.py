@@ -10,7 +10,7 @@ import pytest
 from security.harness import start, word
 from security.host import Host
 from security.pairs import PAIRS, Pair
-from security.probes import PRELUDE
+from security.probes.prelude import PRELUDE
 
 from agentbox_magic import Sandbox
 

@@ -14,7 +14,8 @@ import pytest
 from security.harness import attack, start
 from security.host import Host
 from security.pairs import PAIRS
-from security.probes import ELSEWHERE, NOT_YET, PROBES, Probe
+from security.probes import ELSEWHERE, NOT_YET, PROBES
+from security.probes.probe import Probe
 from security.walls import NOT_WALLS, WALLS, fields, without
 
 from agentbox_magic import Sandbox, hardening

@@ -1,6 +1,6 @@
 """The walls of a box by name, each with a way to take it alone out of what `hardening.container_config` gives.
 
-A probe (probes.py) names the walls that stop it; its control runs in a box without them. So a wall that no probe names
+A probe (probes/) names the walls that stop it; its control runs in a box without them. So a wall that no probe names
 alone would be one that nobody would miss, and test_probes.py fails.
 """
 
