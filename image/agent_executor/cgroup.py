@@ -20,24 +20,26 @@ def _open(*names: str) -> int | None:
     return None
 
 
-def _read(fd: int | None) -> str:
+def _read(fd: int | None) -> bytes:
     try:
-        return "" if fd is None else os.pread(fd, 4096, 0).decode("ascii", "replace")
+        return b"" if fd is None else os.pread(fd, 4096, 0)
     except OSError:
-        return ""
+        return b""
 
 
 def _number(fd: int | None) -> int | None:
-    text = _read(fd).strip()
-    return int(text) if text.isdigit() else None
+    try:
+        return int(_read(fd))
+    except ValueError:  # nothing, or "max"
+        return None
 
 
-def _field(fd: int | None, name: str) -> int | None:
-    for line in _read(fd).splitlines():
-        key, _, value = line.partition(" ")
-        if key == name and value.isdigit():
-            return int(value)
-    return None
+def _field(fd: int | None, name: bytes) -> int | None:
+    words = _read(fd).split()
+    try:
+        return int(words[words.index(name) + 1])
+    except (ValueError, IndexError):
+        return None
 
 
 class Cgroup:
@@ -70,11 +72,11 @@ class Cgroup:
 
     def oom_kills(self) -> int:
         """How many processes the kernel has killed here for memory."""
-        return _field(self._oom, "oom_kill") or 0
+        return _field(self._oom, b"oom_kill") or 0
 
     def cpu_seconds(self) -> float | None:
         """CPU time of all processes since the container started, in seconds."""
-        microseconds = _field(self._cpu_v2, "usage_usec")
+        microseconds = _field(self._cpu_v2, b"usage_usec")
         if microseconds is not None:
             return microseconds / 1e6
         nanoseconds = _number(self._cpu_v1)

@@ -132,27 +132,28 @@ class Run:
         self.sampled_pids = 0
         self.history = History()
 
-    def sample(self) -> None:
-        """Look at what only ever shows its present value."""
+    def sample(self) -> float | None:
+        """Look at what only ever shows its present value. The CPU time used until now."""
         now = time.monotonic()
         self.next_sample = now + SAMPLE_SECONDS
         memory, cpu = self._cgroup.memory() or 0, self._cgroup.cpu_seconds()
         self.sampled_memory = max(self.sampled_memory, memory)
         self.sampled_pids = max(self.sampled_pids, self._cgroup.pids() or 0)
-        used = 0.0 if cpu is None or self.cpu is None else cpu - self.cpu
-        self.history.add([round(now - self.started, 3), memory, round(used, 3)])
+        used = None if cpu is None or self.cpu is None else cpu - self.cpu
+        self.history.add([round(now - self.started, 3), memory, round(used or 0.0, 3)])
+        return used
 
     def usage(self) -> dict[str, Any]:
         """Memory in bytes, times in seconds; the history is of time, memory in use and CPU time.
 
         The kernel's peak counts from the start of the box: it is this run's own peak where it rose during the run, and
         the highest sample is the best there is where it did not."""
-        self.sample()
-        peak, cpu = self._cgroup.memory_peak(), self._cgroup.cpu_seconds()
+        used = self.sample()
+        peak = self._cgroup.memory_peak()
         rose = peak is not None and (self.peak is None or peak > self.peak)
         return {
             "memory_peak": peak if rose else self.sampled_memory,
-            "cpu_seconds": None if cpu is None or self.cpu is None else cpu - self.cpu,
+            "cpu_seconds": used,
             "pids_peak": self.sampled_pids,
             "oom_kills": self._cgroup.oom_kills() - self.oom_kills,
             "duration": time.monotonic() - self.started,

@@ -95,27 +95,33 @@ def agents(turns: int) -> dict[str, Figure]:
 
 
 def growth(tasks: int) -> dict[int, Figure]:
-    """Seconds of a task of so many, one after another in one new box, reset after each; its start is not counted.
+    """Seconds of a task where a box does so many, one after another and reset after each; its start is not counted.
 
-    Small counts are taken more often, so that each has ``tasks`` in all, and they take turns. Each task is timed alone:
-    a mean over a long time has all of its slow moments, and would look like growth beside the median of short ones.
+    They take turns task by task, so that a slow moment of the machine is everybody's; and each task is timed alone: a
+    mean over a long time has all of its slow moments, and would look like growth.
     """
     nobody_waits()
     found: dict[int, list[float]] = {count: [] for count in COUNTS}
-    most = tasks // min(COUNTS)
-    for turn in range(most):
+    boxes: dict[int, Sandbox] = {}
+
+    def task(box: Sandbox) -> None:
+        box.run_code("1 + 1")
+        box.reset()
+
+    for number in range(tasks):
         for count in COUNTS:
-            every = most * count // tasks
-            if turn % every != every // 2:
-                continue
-            with Sandbox.create() as box:
-                box.run_code("1 + 1")
-                box.reset()
-                for _ in range(count):
-                    start = time.perf_counter()
-                    box.run_code("1 + 1")
-                    box.reset()
-                    found[count].append(time.perf_counter() - start)
+            if number % count == 0:
+                if count in boxes:
+                    boxes[count].kill()
+                boxes[count] = Sandbox.create()
+                task(boxes[count])
+        first = number // min(COUNTS) % len(COUNTS)  # another one each time that boxes have just been started
+        for count in (*COUNTS[first:], *COUNTS[:first]):
+            start = time.perf_counter()
+            task(boxes[count])
+            found[count].append(time.perf_counter() - start)
+    for box in boxes.values():
+        box.kill()
     return {count: figure(values) for count, values in found.items()}
 
 
