@@ -190,8 +190,11 @@ class Job(Generic[T]):
         return self._wait().__await__()
 
     async def _wait(self) -> T:
+        over = asyncio.wrap_future(self._future)
+        # Who is cancelled here does not ask how it ended, and asyncio would complain of that.
+        over.add_done_callback(lambda over: over.cancelled() or over.exception())
         try:
-            return await asyncio.shield(asyncio.wrap_future(self._future))
+            return await asyncio.shield(over)
         except asyncio.CancelledError:
             await asyncio.to_thread(self.cancel)
             raise
