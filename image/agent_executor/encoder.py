@@ -12,8 +12,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from itertools import islice, repeat
-from pathlib import PurePath
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import UUID
 
 from agent_executor.values import (
@@ -30,6 +29,9 @@ from agent_executor.values import (
     key_segment,
     zone_node,
 )
+
+if TYPE_CHECKING:
+    from pathlib import PurePath
 
 LONG_TEXT = 1024
 """Text from here on is kept in a buffer."""
@@ -234,7 +236,7 @@ _EXACT: dict[type, Callable[[Encoder, Any], Any]] = {
     list: Encoder._list, tuple: Encoder._tuple, set: Encoder._set,
     frozenset: Encoder._frozenset, dict: Encoder._dict, datetime: Encoder._datetime, date: Encoder._date,
     time: Encoder._time, timedelta: Encoder._timedelta, Decimal: Encoder._decimal, Fraction: Encoder._fraction,
-    UUID: Encoder._uuid, PurePath: Encoder._path,
+    UUID: Encoder._uuid,
 }  # fmt: skip
 """Their order counts: a datetime is a date."""
 
@@ -253,6 +255,9 @@ def _method(value: Any) -> Callable[[Encoder, Any], Any]:
             return method
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return Encoder._dataclass
+    # Where a value is a path this has been loaded, and only there: it would take a tenth of an agent's box to load.
+    if "pathlib" in sys.modules and isinstance(value, sys.modules["pathlib"].PurePath):
+        return Encoder._path
     for kind, method in _EXACT.items():
         if isinstance(value, kind):  # a subclass arrives as its base: no class crosses
             return method

@@ -410,6 +410,8 @@ class Supervisor:
 
     def _take(self, child: Child, data: bytes) -> None:
         """Pass on what a child sent. One that breaks the protocol is killed."""
+        # What the code wrote before it sent this is in the pipes; what it writes later comes after our answer.
+        self._drain(child)
         try:
             for header, body in child.decoder.feed(data):
                 if child.kind == "worker":
@@ -423,8 +425,6 @@ class Supervisor:
         kind = header["type"]
         if kind not in FROM_WORKER:
             raise wire.ProtocolError(f"a worker sent {kind}")
-        # What the code wrote before it sent this is in the pipes; what it writes later comes after our answer.
-        self._drain(worker)
         run = worker.run
         if kind == "execute_reply":
             if run and run.timed_out and not header.get("clean"):
