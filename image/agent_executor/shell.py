@@ -220,6 +220,7 @@ class Shell:
         warnings.filterwarnings("ignore", "To exit: use")  # after sys.exit(); there is nothing here to leave
         self._shell = _Interactive.instance()
         self.namespace: dict[str, Any] = self._shell.user_ns
+        assert self._shell.logger is not None  # made now, or every worker's first cell would load its module
         self.warm_up()
 
     def attach(self, control: Control) -> None:

@@ -33,6 +33,7 @@ ERROR = "TransferError"
 """The name, on the wire, of the error that a value cannot cross."""
 MAGIC = b"ABV1"
 PREFIX = struct.Struct("!4sI")
+_TEXTS = re.compile(rb'"[^"]*"')  # here, or each worker would compile it
 TOO_MANY = f"holds more than {MAX_ITEMS:,} values; put numbers into a NumPy array, records into a DataFrame"
 
 
@@ -76,7 +77,7 @@ def is_moderate(raw: bytes) -> bool:
     bare = raw.replace(b"\\\\", b"").replace(b'\\"', b"")  # every quote that is left begins or ends a text
     if bare.count(b'"') > 4 * MAX_PARTS:
         return False
-    bare = re.sub(rb'"[^"]*"', b"", bare)
+    bare = _TEXTS.sub(b"", bare)
     return sum(map(bare.count, (b",", b"[", b"{"))) <= MAX_PARTS
 
 
