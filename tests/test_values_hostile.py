@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from canary import CANARY, Canary
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,19 +22,6 @@ from agentbox_magic import TransferError
 from agentbox_magic.values import decode, encode
 
 SETTINGS = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-
-CANARY: list[str] = []
-
-
-def sing() -> None:
-    CANARY.append("unpickled")
-
-
-class Canary:
-    """Unpickled, it sings."""
-
-    def __reduce__(self) -> Any:
-        return sing, ()
 
 
 def forged(tree: Any, *buffers: bytes, sizes: Any = None, raw: bytes | None = None) -> bytes:

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 import pytest
+from canary import CANARY, Canary
 
 from agent_executor import encoder
 from agentbox_magic import (
@@ -182,18 +183,6 @@ def test_a_dead_box(box: Sandbox) -> None:
 def hostile() -> Iterator[Sandbox]:
     with Sandbox.create(timeout=20) as box:
         yield box
-
-
-CANARY: list[str] = []
-
-
-def sing() -> None:
-    CANARY.append("unpickled")
-
-
-class Canary:
-    def __reduce__(self) -> Any:
-        return sing, ()
 
 
 @pytest.mark.parametrize(
