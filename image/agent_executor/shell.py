@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import contextlib
 import os
 import subprocess
 import sys
@@ -74,22 +75,25 @@ class _Hook(DisplayHook):
             is_last = shell.ast_node_interactivity == "last_expr" and caller.f_locals is caller.f_globals
             shell.send("execute_result", data, is_last=is_last)
 
+    def quiet(self) -> bool:
+        """Whether the cell ends in a semicolon; which is looked for where there is one."""
+        history = cast("_Interactive", self.shell).history_manager
+        assert history is not None
+        return ";" in history.input_hist_parsed[-1] and bool(super().quiet())
+
     def _format(self, result: Any) -> dict[str, Any]:
         """The forms of a value. Most are of a kind that has but one, and the search for others takes as long as a short
         cell."""
         formatter = cast("_Interactive", self.shell).display_formatter
         assert formatter is not None
         kind = type(result)
-        if kind in PLAIN and not any(_prints(one, kind) for one in self._others(formatter)):
+        others = [one for mime, one in formatter.formatters.items() if mime != TEXT]
+        others += [formatter.mimebundle_formatter, formatter.ipython_display_formatter]
+        if kind in PLAIN and not any(_prints(one, kind) for one in others):
             text = formatter.formatters[TEXT](result)
             return {} if text is None else {TEXT: text}  # what it contains may have no text
         data, _ = self.compute_format_data(result)
         return cast("dict[str, Any]", data)
-
-    @staticmethod
-    def _others(formatter: Any) -> Iterator[Any]:
-        yield from (formatter.mimebundle_formatter, formatter.ipython_display_formatter)
-        yield from (one for mime, one in formatter.formatters.items() if mime != TEXT)
 
 
 class _Compiler(CachingCompiler):
@@ -142,6 +146,16 @@ class _Interactive(InteractiveShell):
     def _make_completer(self) -> Any:
         super().init_completer()  # which sets it
         return self.Completer
+
+    # IPython keeps what a session has shown, for a history that is not kept here: it would fill the box, and every
+    # traceback would be made twice.
+
+    @contextlib.contextmanager
+    def _tee(self, channel: str) -> Iterator[None]:
+        yield
+
+    def _format_exception_for_storage(self, exception: BaseException, *_: Any, **__: Any) -> dict[str, Any]:
+        return {"ename": type(exception).__name__, "evalue": "", "traceback": []}
 
     def send(
         self,

@@ -287,3 +287,16 @@ def test_displays_beyond_their_caps_are_counted(box: Sandbox, code: str, kept: i
     done = run(box, "from IPython.display import display\n" + code)
     assert (len(done.results), done.dropped_results) == (kept, dropped)
     assert box.run_code("1 + 1").text == "2"
+
+
+@pytest.mark.parametrize(
+    ("code", "cells", "status"),
+    [
+        pytest.param("for _ in range(60): print('x' * 2**20)", 3, "ok", id="prints"),
+        pytest.param("raise ValueError('x' * 2**22)", 40, "error", id="errors"),
+        pytest.param("for _ in range(15): display('x' * 2**22)", 3, "ok", id="displays"),
+    ],
+)
+def test_what_a_session_has_shown_takes_no_memory(code: str, cells: int, status: str) -> None:
+    with Sandbox.create(mem="160m") as box:
+        assert [box.run_code(code).status for _ in range(cells)] == [status] * cells
