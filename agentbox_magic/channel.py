@@ -25,10 +25,8 @@ MAX_REPLY = 2**22
 _FLAT = 256
 """What a message costs beyond its payload. An ordinary header is in memory for a moment only and is paid with that."""
 _ORDINARY = 1024
-
-
-def _cost(message: Message) -> int:
-    return len(message[1]) + _FLAT + max(0, weight(message[0]) - _ORDINARY)
+_UNWEIGHED = 2
+"""So many may wait before headers are weighed, which takes as long as to read them: a result and its reply."""
 
 
 class ChannelClosedError(Exception):
@@ -94,7 +92,9 @@ class Call:
             self._messages.put(None)
             self.on_message()
             return
-        cost = _cost(message)
+        cost = len(message[1]) + _FLAT
+        if self._messages.qsize() >= _UNWEIGHED:
+            cost += max(0, weight(message[0]) - _ORDINARY)
         self._arrived += cost
         if self._arrived - self._taken > self._budget:
             raise ProtocolError("the box sends more than it was asked for")

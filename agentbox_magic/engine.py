@@ -25,6 +25,8 @@ MIN_API = (1, 41)
 
 _SECONDS = 60
 """How long an answer may take."""
+_READ_SIZE = 256 * 1024
+"""Bytes read at once of what a box sends."""
 REMOVAL_SECONDS = 10
 _REMOVING = 409
 _GONE = 404
@@ -98,6 +100,7 @@ class Pipe:
         self._socket: socket.socket = getattr(raw, "_sock", raw)
         self._socket.settimeout(None)
         self._owner = os.getpid()
+        self._read = memoryview(bytearray(_READ_SIZE))  # kept: memory of this size is mapped anew for each read
         self._buffer = bytearray()
         self._left = 0
         self._stream = 0
@@ -125,12 +128,12 @@ class Pipe:
                 del self._buffer[: self._HEADER.size]
             else:
                 try:
-                    data = self._socket.recv(256 * 1024)
+                    count = self._socket.recv_into(self._read)
                 except OSError:
                     return b""
-                if not data:
+                if not count:
                     return b""
-                self._buffer += data
+                self._buffer += self._read[:count]
 
     def close(self) -> None:
         """Close both ways: the box's PID 1 sees end of file and ends. Wakes a reader."""

@@ -76,11 +76,11 @@ class Cgroup:
 
     def cpu_seconds(self) -> float | None:
         """CPU time of all processes since the container started, in seconds."""
+        if self._cpu_v1 is not None:
+            nanoseconds = _number(self._cpu_v1)
+            return None if nanoseconds is None else nanoseconds / 1e9
         microseconds = _field(self._cpu_v2, b"usage_usec")
-        if microseconds is not None:
-            return microseconds / 1e6
-        nanoseconds = _number(self._cpu_v1)
-        return None if nanoseconds is None else nanoseconds / 1e9
+        return None if microseconds is None else microseconds / 1e6
 
     def pids(self) -> int | None:
         """Processes and threads now."""

@@ -33,6 +33,17 @@ CUT_OFF = 117
 """The exit code of a worker that could not go on: its code closed what it needs."""
 
 
+_buffer = memoryview(bytearray(READ_SIZE))
+
+
+def read(fd: int) -> bytes:
+    """What there is to read, at most :data:`READ_SIZE`; nothing at the end of file.
+
+    It goes through one buffer, which stays: memory of this size would be mapped anew for every read.
+    """
+    return bytes(_buffer[: os.readv(fd, [_buffer])])
+
+
 class Outbox:
     """Bytes on their way to a file descriptor that must never block the loop. It owns the descriptor."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agent_executor import wire
-from agent_executor.children import READ_SIZE, Outbox
+from agent_executor.children import READ_SIZE, Outbox, read
 from agent_executor.wire import Header
 
 F_SETPIPE_SZ = 1031
@@ -64,7 +64,7 @@ class HostPipe:
 
     def _read(self) -> None:
         try:
-            data = os.read(self._stdin, READ_SIZE)
+            data = read(self._stdin)
         except BlockingIOError:
             return
         if not data:

@@ -23,7 +23,7 @@ from typing import NoReturn
 
 from agent_executor import fresh, wire
 from agent_executor.cgroup import Cgroup
-from agent_executor.children import CUT_OFF, DEAF, PIPE_SIZE, READ_SIZE, Child, Children, kill_tree
+from agent_executor.children import CUT_OFF, DEAF, PIPE_SIZE, Child, Children, kill_tree, read
 from agent_executor.contexts import DEFAULT, Context, languages
 from agent_executor.hostpipe import HostPipe, RefusedError
 from agent_executor.runs import Run
@@ -108,8 +108,8 @@ class Supervisor:
         """Run until the host closes the pipe or the lifetime ends."""
         self._worker(self._contexts[DEFAULT])
         while True:
-            for key, _ in self._selector.select(self._patience()):
-                if key.fd in self._selector.get_map():  # an earlier event may have closed it
+            for number, (key, _) in enumerate(self._selector.select(self._patience())):
+                if number == 0 or key.fd in self._selector.get_map():  # an earlier event may have closed it
                     key.data()
             self._bury()
             for child in self._children:
@@ -394,7 +394,7 @@ class Supervisor:
     def _read_control(self, child: Child) -> None:
         assert child.control is not None
         try:
-            data = child.control.recv(READ_SIZE, socket.MSG_DONTWAIT)
+            data = read(child.control.fileno())
         except BlockingIOError:
             return
         except ConnectionResetError:
@@ -507,7 +507,7 @@ class Supervisor:
         if child.control is None or (child.run and child.run.timed_out):
             return
         with contextlib.suppress(OSError):
-            while data := child.control.recv(READ_SIZE, socket.MSG_DONTWAIT):
+            while data := read(child.control.fileno()):
                 self._take(child, data)
 
     def _obituary(self, child: Child, run: Run, code: int) -> Header:

@@ -94,17 +94,14 @@ def weight(header: Header) -> int:
     >>> weight({"type": "a"}) < 1000 < 30_000 < weight({"type": "a", "x": [[] for _ in range(1000)]})
     True
     """
-    total = 0
-    left: list[Any] = [header]
-    while left:  # not recursive: what arrives may be as deep as the parser can follow
-        value = left.pop()
-        total += sys.getsizeof(value)
+    found: list[Any] = [header]
+    for value in found:  # which grows; not recursive: what arrives may be as deep as the parser can follow
         if isinstance(value, dict):
-            left += value
-            left += value.values()
+            found += value
+            found += value.values()
         elif isinstance(value, list):
-            left += value
-    return total
+            found += value
+    return sum(map(sys.getsizeof, found))
 
 
 def _header(raw: bytes) -> Header:

@@ -254,8 +254,9 @@ def serve(control: socket.socket, stdout: int, stderr: int, *, language: str, cw
     os.closerange(CONTROL_FD + 1, os.sysconf("SC_OPEN_MAX"))
     os.set_inheritable(CONTROL_FD, False)
     set_dumpable(True)
-    with open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")  # the kernel takes this process, not PID 1
+    score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+    os.write(score, b"1000")  # the kernel takes this process, not PID 1
+    os.close(score)
     channel = Control(socket.socket(fileno=CONTROL_FD))
     signal.signal(signal.SIGINT, channel.on_interrupt)
     os.chdir(cwd)

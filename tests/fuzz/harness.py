@@ -60,16 +60,19 @@ class Wire:
         if b'"hello"' in data:
             self._greeting.put(data)
 
-    def recv(self, size: int) -> bytes:
+    def recv_into(self, buffer: memoryview) -> int:
+        piece = self._next()
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def _next(self) -> bytes:
         if not self._greeted:
             data = self._greeting.get(timeout=PATIENCE)
             self._greeted = True
             if self._nonce:
                 return mux(data.rpartition(b'"nonce":"')[2].partition(b'"')[0])
         # An empty piece would be the end.
-        piece = next((piece for piece in self._pieces if piece), b"")
-        assert len(piece) <= size
-        return piece
+        return next((piece for piece in self._pieces if piece), b"")
 
     def shutdown(self, how: int) -> None:
         self.closed = True
