@@ -264,9 +264,7 @@ class Engine:
             except SandboxError as error:
                 cause = error.__cause__
                 if isinstance(cause, docker.errors.APIError) and cause.status_code == _REMOVING:
-                    # It has ended by itself, and the engine is at it.
-                    with contextlib.suppress(docker.errors.APIError, requests.exceptions.RequestException):
-                        self._client.wait(container, timeout=REMOVAL_SECONDS, condition="removed")
+                    self.goes(container, REMOVAL_SECONDS)  # it has ended by itself, and the engine is at it
                     return None
                 if isinstance(cause, docker.errors.APIError) and cause.status_code == _GONE:
                     return None
@@ -276,6 +274,16 @@ class Engine:
                 if last or found["State"]["Running"]:  # Podman refuses to kill what has just ended by itself
                     raise
         return None
+
+    def goes(self, container: str, seconds: int) -> bool:
+        """Wait until a container that ends by itself is gone; False if it is not within ``seconds``."""
+        try:
+            self._client.wait(container, timeout=seconds, condition="removed")
+        except docker.errors.APIError as error:
+            return bool(error.status_code == _GONE)
+        except requests.exceptions.RequestException:
+            return False
+        return True
 
     def containers(self, label: str) -> list[dict[str, Any]]:
         """The containers with a label, running or not, as the engine lists them; without those it is removing, which

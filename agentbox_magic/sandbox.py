@@ -31,6 +31,8 @@ from agentbox_magic.records import Context, Metrics, Pulled, SandboxInfo
 from agentbox_magic.values import MAX_SIZE
 
 DETACHED_LIFETIME = 3600.0
+ENDING_SECONDS = 2
+"""From the end of its pipe, until a box that does not end by itself is killed: frozen, or out of memory."""
 
 
 class Sandbox:
@@ -530,6 +532,10 @@ class Sandbox:
         return True
 
     def _remove(self) -> None:
+        # To let it end is less work for the engine than to kill it. Podman looks only now and then whether it has.
+        ends = not (self._detached or self._engine.traits.podman)
+        if ends and self._engine.goes(self._container, ENDING_SECONDS):
+            return
         with contextlib.suppress(SandboxError):  # the engine is away; the container ends with its pipe all the same
             self._engine.remove(self._container)
 

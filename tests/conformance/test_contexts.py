@@ -412,3 +412,11 @@ def test_pause_and_resume(box: Sandbox) -> None:
     box.resume()
     assert box.get_info().state == "running"
     assert box.run_code("x").text == "3"
+
+
+def test_a_paused_box_can_be_killed() -> None:
+    """It does not end by itself: it does not even see the end of its pipe."""
+    box = Sandbox.create()
+    box.pause()
+    assert box.kill()
+    assert box.sandbox_id not in [one.sandbox_id for one in Sandbox.list()]
