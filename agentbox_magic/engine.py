@@ -28,6 +28,8 @@ _SECONDS = 60
 _READ_SIZE = 256 * 1024
 """Bytes read at once of what a box sends."""
 REMOVAL_SECONDS = 10
+ENDING_SECONDS = 2
+"""From the end of its pipe, until a box that does not end by itself is killed: frozen, or out of memory."""
 _REMOVING = 409
 _GONE = 404
 
@@ -100,7 +102,7 @@ class Pipe:
         self._socket: socket.socket = getattr(raw, "_sock", raw)
         self._socket.settimeout(None)
         self._owner = os.getpid()
-        self._read = memoryview(bytearray(_READ_SIZE))  # kept: memory of this size is mapped anew for each read
+        self._space = memoryview(bytearray(_READ_SIZE))  # kept: memory of this size is mapped anew for each read
         self._buffer = bytearray()
         self._left = 0
         self._stream = 0
@@ -128,12 +130,12 @@ class Pipe:
                 del self._buffer[: self._HEADER.size]
             else:
                 try:
-                    count = self._socket.recv_into(self._read)
+                    count = self._socket.recv_into(self._space)
                 except OSError:
                     return b""
                 if not count:
                     return b""
-                self._buffer += self._read[:count]
+                self._buffer += self._space[:count]
 
     def close(self) -> None:
         """Close both ways: the box's PID 1 sees end of file and ends. Wakes a reader."""
@@ -264,7 +266,7 @@ class Engine:
             except SandboxError as error:
                 cause = error.__cause__
                 if isinstance(cause, docker.errors.APIError) and cause.status_code == _REMOVING:
-                    self.goes(container, REMOVAL_SECONDS)  # it has ended by itself, and the engine is at it
+                    self._goes(container, REMOVAL_SECONDS)  # it has ended by itself, and the engine is at it
                     return None
                 if isinstance(cause, docker.errors.APIError) and cause.status_code == _GONE:
                     return None
@@ -275,13 +277,19 @@ class Engine:
                     raise
         return None
 
-    def goes(self, container: str, seconds: int) -> bool:
-        """Wait until a container that ends by itself is gone; False if it is not within ``seconds``."""
+    def finish(self, container: str) -> None:
+        """Wait until a container whose pipe has ended is gone; it ends by itself, or is killed if it does not."""
+        # To let it end is less work for the engine than to kill it. Podman looks only now and then whether it has.
+        if self.traits.podman or not self._goes(container, ENDING_SECONDS):
+            self.remove(container)
+
+    def _goes(self, container: str, seconds: int) -> bool:
+        """Whether a container is gone within so many seconds."""
         try:
             self._client.wait(container, timeout=seconds, condition="removed")
         except docker.errors.APIError as error:
             return bool(error.status_code == _GONE)
-        except requests.exceptions.RequestException:
+        except (requests.exceptions.RequestException, OSError):
             return False
         return True
 

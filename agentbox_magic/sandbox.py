@@ -31,8 +31,6 @@ from agentbox_magic.records import Context, Metrics, Pulled, SandboxInfo
 from agentbox_magic.values import MAX_SIZE
 
 DETACHED_LIFETIME = 3600.0
-ENDING_SECONDS = 2
-"""From the end of its pipe, until a box that does not end by itself is killed: frozen, or out of memory."""
 
 
 class Sandbox:
@@ -512,7 +510,7 @@ class Sandbox:
         self._link.killed = True
         self._channel.close()
         if not self._detached:
-            self._engine.remove(self._container)
+            self._engine.finish(self._container)
 
     def kill(self, *, wait: bool = True) -> bool:
         """End the box and remove its container, whatever it is doing; False if it had ended before.
@@ -532,12 +530,9 @@ class Sandbox:
         return True
 
     def _remove(self) -> None:
-        # To let it end is less work for the engine than to kill it. Podman looks only now and then whether it has.
-        ends = not (self._detached or self._engine.traits.podman)
-        if ends and self._engine.goes(self._container, ENDING_SECONDS):
-            return
+        remove = self._engine.remove if self._detached else self._engine.finish
         with contextlib.suppress(SandboxError):  # the engine is away; the container ends with its pipe all the same
-            self._engine.remove(self._container)
+            remove(self._container)
 
     def __enter__(self) -> Sandbox:
         return self

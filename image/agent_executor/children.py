@@ -37,7 +37,8 @@ _buffer = memoryview(bytearray(READ_SIZE))
 
 
 def read(fd: int) -> bytes:
-    """What there is to read, at most :data:`READ_SIZE`; nothing at the end of file.
+    """What there is to read, at most :data:`READ_SIZE`; nothing at the end of file. Raises BlockingIOError where there
+    is nothing yet: the descriptor must be one that does not block, as that of an :class:`Outbox` is.
 
     It goes through one buffer, which stays: memory of this size would be mapped anew for every read.
     """

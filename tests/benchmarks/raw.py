@@ -15,7 +15,6 @@ from agentbox_magic import hardening, images, resources
 from agentbox_magic.channel import Channel
 from agentbox_magic.engine import Engine
 from agentbox_magic.limits import Limits
-from agentbox_magic.sandbox import ENDING_SECONDS
 
 
 def run(*command: str) -> str:
@@ -84,8 +83,7 @@ class Plain:
         """As Sandbox.kill does it."""
         container, channel = started
         channel.close()
-        if not self._engine.goes(container, ENDING_SECONDS):
-            self._engine.remove(container)
+        self._engine.finish(container)
 
 
 def silence() -> contextlib.redirect_stdout[io.StringIO]:
