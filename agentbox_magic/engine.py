@@ -98,7 +98,10 @@ class Pipe:
     _HEADER = struct.Struct(">BxxxL")
 
     def __init__(self, raw: Any) -> None:
-        self._raw = raw  # keeps the response alive, and so the connection
+        # What holds the connection, outermost first: docker-py gives the innermost file of a response and hangs the
+        # response on it. Closed from the inside out, the response would fail to flush when it is collected.
+        response = getattr(raw, "_response", None)
+        self._holders = [raw] if response is None else [response.raw, raw]
         self._socket: socket.socket = getattr(raw, "_sock", raw)
         self._socket.settimeout(None)
         self._owner = os.getpid()
@@ -144,10 +147,9 @@ class Pipe:
             if os.getpid() == self._owner:  # a fork has a copy of the descriptor, and the pipe is not its to end
                 with contextlib.suppress(OSError):
                     self._socket.shutdown(socket.SHUT_RDWR)
-            with contextlib.suppress(OSError):
-                self._raw.close()
-            with contextlib.suppress(OSError):
-                self._socket.close()
+            for holder in [*self._holders, self._socket]:
+                with contextlib.suppress(OSError):
+                    holder.close()
 
 
 class Engine:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -395,3 +396,28 @@ def test_much_output_in_tiny_pieces_is_honest(box: Sandbox) -> None:
 def test_a_cap_out_of_range(box: Sandbox, cap: int) -> None:
     with pytest.raises(ValueError, match=r"max_output .* is out of range"):
         box.run_code("1", max_output=cap)
+
+
+ENDS = """
+import gc, os
+from agentbox_magic import Sandbox
+with Sandbox.create() as box:
+    box.run_code("1")
+Sandbox.create().kill()
+forgotten = Sandbox.create()
+del forgotten
+gc.collect()
+box = Sandbox.create()
+if not (child := os.fork()):
+    del box
+    gc.collect()
+    raise SystemExit
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_the_end_of_a_box_says_nothing_on_stderr() -> None:
+    """However it ends. Python tells of what goes wrong in a finaliser from 3.13 on, and before that with -X dev."""
+    command = [sys.executable, "-X", "dev", "-W", "ignore:This process", "-c", ENDS]  # which forks with threads
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")
