@@ -1,8 +1,8 @@
 """The image boxes are made of: named by what is in it, built when the engine lacks it.
 
 The base is ``python:X.Y-slim``, X.Y being this interpreter's; where no registry can be reached it is made from the
-distribution's own packages. Wheels are fetched here, with the user's own pip configuration, and installed in the image
-without a network.
+packages of the release that has this Python, or the nearest. Wheels are fetched here, with the user's own pip
+configuration, and installed in the image without a network.
 """
 
 from __future__ import annotations
@@ -37,9 +37,17 @@ PIP = (sys.executable, "-m", "pip")
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _MANYLINUX = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_24", "manylinux_2_17", "manylinux2014", "linux")
 
+_KEYRINGS = Path("/usr/share/keyrings")
+_RELEASES = {
+    "3.10": ("jammy", "ubuntu"),
+    "3.11": ("bookworm", "debian"),
+    "3.12": ("noble", "ubuntu"),
+    "3.13": ("trixie", "debian"),
+}
+"""The releases a base can be made of, by the minor of the Python they have; and whose, which is whose keys it takes."""
 
-_present: set[tuple[Engine, str]] = set()
-"""Default images that have been seen on an engine: what creates containers of one hears if it is gone."""
+_present: dict[tuple[Engine, str], str] = {}
+"""What was seen on an engine as this interpreter's default image: what creates containers of it hears if it is gone."""
 
 
 def python_minor() -> str:
@@ -54,7 +62,11 @@ def default_image() -> str:
     >>> default_image()  # doctest: +ELLIPSIS
     'agentbox-magic:py3...'
     """
-    return f"{REPOSITORY}:py{python_minor()}-{digest_of(_context_files())}"
+    return _image_of(python_minor())
+
+
+def _image_of(minor: str) -> str:
+    return f"{REPOSITORY}:py{minor}-{digest_of(_context_files())}"
 
 
 def _context_files() -> Iterator[tuple[str, bytes]]:
@@ -84,18 +96,35 @@ def digest_of(files: Iterable[tuple[str, bytes]]) -> str:
 
 
 def build(engine: Engine, progress: Progress) -> str:
-    """Build the default image unless the engine has it; its name.
+    """Build the default image unless the engine has it.
+
+    Returns:
+        Its name: :func:`default_image`, or where a base with this Python cannot be had, that of the image with the
+        nearest one. Cells do not notice; agents, which travel as bytecode, are refused.
 
     Raises:
         ImageError: a part cannot be had; the message says which and what to do.
     """
-    name = default_image()
-    if (engine, name) in _present:
-        return name
-    if engine.image(name):
-        _present.add((engine, name))
-        return name
+    wanted = default_image()
+    name = _present.get((engine, wanted)) or find(engine) or _make(engine, progress)
+    _present[engine, wanted] = name
+    return name
+
+
+def find(engine: Engine) -> str | None:
+    """What the engine has: the image for this Python, or the one that took its place when it could not be had; None if
+    it is to be built."""
+    if engine.image(default_image()):
+        return default_image()
+    minor, _ = nearest_release(python_minor())
+    if minor == python_minor() or engine.image(_official(python_minor())):
+        return None
+    return _image_of(minor) if engine.image(_image_of(minor)) else None
+
+
+def _make(engine: Engine, progress: Progress) -> str:
     base, minor = _base(engine, lambda text, part: progress(text, part * 0.4))
+    name = _image_of(minor)
     with tempfile.TemporaryDirectory(prefix="agentbox-") as folder:
         wheels = Path(folder) / "wheels"
         _download_wheels(wheels, minor, engine.traits.architecture, lambda text, part: progress(text, 0.4 + part * 0.3))
@@ -111,13 +140,13 @@ def build(engine: Engine, progress: Progress) -> str:
                 if step:
                     progress(f"building: {step[3][:60]}", 0.7 + 0.3 * (int(step[1]) - 1) / int(step[2]))
     progress("image ready", 1.0)
-    _present.add((engine, name))
     return name
 
 
 def forget(name: str) -> None:
     """Look for an image the next time, because an engine has said that it lacks it."""
-    _present.difference_update({known for known in _present if known[1] == name})
+    for known in [key for key, value in _present.items() if value == name]:
+        del _present[known]
 
 
 def add_file(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -128,8 +157,8 @@ def add_file(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def _base(engine: Engine, progress: Progress) -> tuple[str, str]:
-    """The base image's name and its Python minor: pulled, or built from the distribution's packages."""
-    name = f"python:{python_minor()}-slim"
+    """The base image's name and its Python minor: pulled, or built from a distribution's packages."""
+    name = _official(python_minor())
     if engine.image(name):
         return name, python_minor()
     try:
@@ -137,6 +166,10 @@ def _base(engine: Engine, progress: Progress) -> tuple[str, str]:
         return name, python_minor()
     except ImageError as error:
         return _offline_base(engine, progress, error)
+
+
+def _official(minor: str) -> str:
+    return f"python:{minor}-slim"
 
 
 def pull(engine: Engine, name: str, progress: Progress) -> None:
@@ -151,28 +184,54 @@ def pull(engine: Engine, name: str, progress: Progress) -> None:
             progress(f"pulling {name}: {format_size(done)} of {format_size(total)}", done / total)
 
 
+def nearest_release(minor: str) -> tuple[str, str]:
+    """The release to make a base of for a Python, of those whose keys this machine has: its minor, and its name.
+
+    The nearest one where there is none with this very Python; of two, the newer, which runs all that the older does.
+
+    >>> nearest_release("3.11"), nearest_release("3.15")
+    (('3.11', 'bookworm'), ('3.13', 'trixie'))
+    """
+
+    def distance(other: str) -> tuple[int, int]:
+        theirs, ours = int(other.partition(".")[2]), int(minor.partition(".")[2])
+        return abs(theirs - ours), -theirs
+
+    # Without any keys, what builds it tells what is missing.
+    known = {
+        other: release
+        for other, (release, vendor) in _RELEASES.items()
+        if vendor == "debian" or (_KEYRINGS / f"{vendor}-archive-keyring.gpg").is_file()
+    }
+    found = min(known, key=distance)
+    return found, known[found]
+
+
 def _offline_base(engine: Engine, progress: Progress, why: ImageError) -> tuple[str, str]:
     script = resources.IMAGE / "build-base"
-    tag = hashlib.sha256(script.read_bytes()).hexdigest()[:12]
+    minor, release = nearest_release(python_minor())
+    tag = f"{release}-{hashlib.sha256(script.read_bytes()).hexdigest()[:12]}"
     name = f"{REPOSITORY}-base:{tag}"
-    known = engine.image(name)
-    if known:
-        return name, known["Config"]["Labels"]["agentbox.python"]
-    progress("no image registry answers; building the base from the distribution's packages", 0.0)
+    if engine.image(name):
+        return name, minor
+    progress(f"no image registry answers; building the base from the packages of {release}", 0.0)
     with tempfile.TemporaryDirectory(prefix="agentbox-") as folder:
         tar = f"{folder}/base.tar"
-        lines = run(["sh", str(script), tar], lambda line: ImageError(
+        lines = run(["sh", str(script), tar, release], lambda line: ImageError(
             f"the base image cannot be pulled ({why}) nor built here ({line}); "
-            f"load python:{python_minor()}-slim with docker load, or make a registry reachable"
+            f"load {_official(python_minor())} with docker load, or make a registry reachable"
         ))  # fmt: skip
         for count, line in enumerate(lines):
             progress(f"building the base: {line.removeprefix('I: ')[:60]}", min(0.9, count / 15))
         with tarfile.open(tar) as archive:
-            found = (re.fullmatch(r"\./usr/bin/python(3\.\d+)", member.name) for member in archive)
-            minor = next((match[1] for match in found if match), "")
+            found = {
+                match[1] for member in archive if (match := re.fullmatch(r"\./usr/bin/python(3\.\d+)", member.name))
+            }
+        if found != {minor}:
+            its = " and ".join(sorted(found)) or "nothing"
+            raise ImageError(f"the base image cannot be built: {release} has Python {its}, not {minor}")
         progress("importing the base", 0.95)
-        label = f'LABEL agentbox.python="{minor}" agentbox=image'
-        engine.import_image(tar, f"{REPOSITORY}-base", tag, [label])
+        engine.import_image(tar, f"{REPOSITORY}-base", tag, ["LABEL agentbox=image"])
     return name, minor
 
 

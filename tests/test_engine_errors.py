@@ -96,6 +96,7 @@ def test_an_image_that_cannot_be_built(tmp_path: Path, monkeypatch: pytest.Monke
     """No registry has this Python, and the base cannot be built here either."""
     shutil.copytree(resources.IMAGE, tmp_path, dirs_exist_ok=True)
     (tmp_path / "build-base").write_text("echo 'mmdebstrap is not installed' >&2; exit 3\n", "utf-8")
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n", "utf-8")  # so that the engine has no image with it
     monkeypatch.setattr(resources, "IMAGE", tmp_path)
     monkeypatch.setattr(images, "python_minor", lambda: "3.0")
     images.default_image.cache_clear()

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -21,11 +22,12 @@ from kernel import Kernel
 from waiting import seconds_until
 
 import agent_executor
-from agentbox_magic import ImageError, Sandbox, derived, images, packages, wheels
+from agentbox_magic import ImageError, Sandbox, derived, images, packages, resources, wheels
 from agentbox_magic.engine import Engine
 from agentbox_magic.hardening import Start
 
 MakeImage = Callable[..., str]
+MakeBase = Callable[..., tuple[str, str]]
 
 
 def unexpected(text: str, part: float) -> NoReturn:
@@ -390,3 +392,83 @@ def test_the_option(kernel: Kernel) -> None:
     cell = kernel.run("%%sandbox --with ./x\n1")
     assert cell.status == "error"
     assert cell.text("stderr").startswith("UsageError: %%sandbox: --with: package './x' is not a name")
+
+
+# -- the base, where no registry answers ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("minor", "ubuntu", "release"),
+    [
+        ("3.11", False, ("3.11", "bookworm")),
+        ("3.13", False, ("3.13", "trixie")),
+        ("3.10", False, ("3.11", "bookworm")),
+        ("3.12", False, ("3.13", "trixie")),
+        ("3.14", True, ("3.13", "trixie")),
+        ("3.10", True, ("3.10", "jammy")),
+        ("3.12", True, ("3.12", "noble")),
+    ],
+)
+def test_the_release_with_the_python_or_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minor: str, ubuntu: bool, release: tuple[str, str]
+) -> None:
+    monkeypatch.setattr(images, "_KEYRINGS", tmp_path)
+    if ubuntu:
+        (tmp_path / "ubuntu-archive-keyring.gpg").touch()
+    assert images.nearest_release(minor) == release
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: docker.DockerClient) -> Iterator[MakeBase]:
+    """Make the base for a Python of a script that makes a system with another, or the same."""
+    made = set()
+    shutil.copytree(resources.IMAGE, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(resources, "IMAGE", tmp_path)
+    monkeypatch.setattr(images, "_KEYRINGS", tmp_path)
+
+    def make(minor: str, *found: str) -> tuple[str, str]:
+        files = " ".join(f"usr/bin/python{one}" for one in found)
+        script = f'cd "$(mktemp -d)"; mkdir -p usr/bin; touch {files} usr/bin/$2; tar -cf "$1" .; rm -r "$PWD"\n'
+        (tmp_path / "build-base").write_text(script, "utf-8")
+        monkeypatch.setattr(images, "python_minor", lambda: minor)
+        name, its = images._offline_base(Engine.connect(), lambda text, part: None, ImageError("no registry"))
+        made.add(name)
+        return name, its
+
+    yield make
+    for name in made:
+        client.images.remove(name)
+
+
+def test_a_base_is_of_the_release_with_the_python_and_named_by_it(offline: MakeBase) -> None:
+    first, minor = offline("3.11", "3.11")
+    assert (minor, first.partition("-base:")[2].partition("-")[0]) == ("3.11", "bookworm")
+    second, minor = offline("3.13", "3.13")  # the first is not taken for it
+    assert (minor, second.partition("-base:")[2].partition("-")[0]) == ("3.13", "trixie")
+    assert offline("3.12", "3.13") == (second, "3.13")  # its nearest
+
+
+def test_a_release_with_another_python_is_refused(offline: MakeBase) -> None:
+    with pytest.raises(ImageError, match=r"^the base image cannot be built: trixie has Python 3\.14, not 3\.13$"):
+        offline("3.13", "3.14")
+
+
+def test_where_this_python_cannot_be_had_cells_run_on_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: docker.DockerClient, image: str
+) -> None:
+    ours = images.python_minor()
+    if ours not in ("3.11", "3.13"):
+        pytest.skip(f"Python {ours} is no release's")
+    other = {"3.11": "3.10", "3.13": "3.14"}[ours]
+    if client.images.list(f"python:{other}-slim"):
+        pytest.skip("the engine has this Python")
+    monkeypatch.setattr(images, "_KEYRINGS", tmp_path)
+    monkeypatch.setattr(images, "python_minor", lambda: other)
+    images.default_image.cache_clear()
+    try:
+        assert images.default_image().startswith(f"agentbox-magic:py{other}-")
+        assert images.build(Engine.connect(), unexpected) == image
+        with Sandbox.create(progress=unexpected) as box:
+            assert box.run_code("import sys; sys.version_info[1]").text == ours.partition(".")[2]
+    finally:
+        images.default_image.cache_clear()

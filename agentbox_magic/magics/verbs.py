@@ -185,14 +185,14 @@ def _info(magics: SandboxMagics, options: argparse.Namespace) -> None:
     from agentbox_magic.engine import Engine
 
     engine = Engine.connect()
-    image = images.default_image()
+    image = images.find(engine)
     print(f"agentbox-magic   {agentbox_magic.__version__}")
     traits = engine.traits
     name = "Podman" if traits.podman else "Docker"
     mode = "rootless, " if traits.rootless else ""
     print(f"engine           {name} {traits.version}, {traits.architecture}, {mode}cgroup v{traits.cgroup}")
     print(f"runtimes         {', '.join(sorted(traits.runtimes))} (default {traits.runtime})")
-    print(f"image            {image}{'' if engine.image(image) else ' (not built yet: %sandbox build)'}")
+    print(f"image            {image or f'{images.default_image()} (not built yet: %sandbox build)'}")
     print(f"defaults         {', '.join(f'{name} {value}' for name, value in magics.defaults().items() if value)}")
 
 
