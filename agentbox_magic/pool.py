@@ -144,20 +144,23 @@ class Pool:
             self._wishes.append(wish)
             self._used = True
             self._wake()
-        while warm := self._pick(wish):
-            try:
-                launched = warm.ready.result()
-                fit(launched, warm.wish.limits, limits, box)
-            except SandboxError:  # it has died, or the engine was restarted, or it refuses, as a new one will
-                warm.close()
-                continue
-            except BaseException:  # the user does not wait for it
-                warm.close()
-                raise
-            with self._changed:
-                self._names[launched.container] = hardening.name_of(launched.container, limits)
-            return launched
-        return None
+        warm = self._pick(wish)
+        if warm is None:
+            return None
+        try:
+            launched = warm.ready.result()
+            fit(launched, warm.wish.limits, limits, box)
+        except SandboxError:
+            # It has died, or the engine was restarted, or it refuses. No second one is tried: others are made as fast
+            # as they are tried, and a new one that refuses says so.
+            warm.close()
+            return None
+        except BaseException:  # the user does not wait for it
+            warm.close()
+            raise
+        with self._changed:
+            self._names[launched.container] = hardening.name_of(launched.container, limits)
+        return launched
 
     def warm(self, wish: Wish, count: int) -> None:
         """Have ``count`` boxes wait, as many as that takes, and wait for them. Raises SandboxError."""

@@ -41,22 +41,24 @@ def take(engine: Engine, limits: Limits, box: Box) -> Launched | None:
     plain = _plain(box)
     if plain is None:
         return None
-    while (claimed := _claim(engine, _label(limits, plain), limits, box)) is not None:
-        container, had = claimed
+    claimed = _claim(engine, _label(limits, plain), limits, box)
+    if claimed is None:
+        return None
+    container, had = claimed
+    try:
+        launched = greet(engine, container, Channel(relay.connect(container)))
         try:
-            launched = greet(engine, container, Channel(relay.connect(container)))
-            try:
-                pool.fit(launched, had, limits, box)
-            except BaseException:
-                launched.channel.close()
-                raise
-            return launched
-        except SandboxError:  # its time was over, or it refuses, as a new one will
-            _end(engine, container)
-        except BaseException:  # the user does not wait for it
-            _end(engine, container)
+            pool.fit(launched, had, limits, box)
+        except BaseException:
+            launched.channel.close()
             raise
-    return None
+        return launched
+    except SandboxError:  # its time was over, or it refuses; no second one is tried: a new one that refuses says so
+        _end(engine, container)
+        return None
+    except BaseException:  # the user does not wait for it
+        _end(engine, container)
+        raise
 
 
 def refill(limits: Limits, box: Box) -> None:
@@ -146,7 +148,8 @@ def fill(limits: Limits, plain: Box) -> None:
     engine = Engine.connect()
     label = _label(limits, plain)
     with relay.only_one(_FILL):
-        while len(_waiting(engine, label)) < config.pool_size():
+        # Counted once: boxes that end as fast as they are made would be made for ever.
+        for _ in range(config.pool_size() - len(_waiting(engine, label))):
             _make(engine, limits, replace(plain, waits=label))
     with relay.only_one(_CLAIM):
         for one in _waiting(engine)[config.pool_size() :]:  # of too many, whatever their kind, the newest stay

@@ -212,7 +212,7 @@ def test_what_no_box_can_have_is_the_same_error(init: Callable[..., dict[str, An
     refused = [agentbox("init", *pool, "--cpus", "4000", code=125)["error"] for pool in ([], ["--use-pool"])]
     assert refused[0] == refused[1]
     assert "CPU" in refused[0]["message"]
-    assert not set(waiting()) & set(ahead)  # nobody knows what has become of them
+    assert len(set(waiting()) & set(ahead)) == 1  # nobody knows what has become of the one that was tried
 
 
 def test_prune_ends_what_waits(init: Callable[..., dict[str, Any]], client: docker.DockerClient) -> None:
