@@ -347,7 +347,7 @@ class Sandbox:
 
         Raises:
             ValueError: the image lacks the language; the message says which it has.
-            FileNotFoundError: there is no such directory.
+            FileNotFoundError, PermissionError: there is no such directory, or it may not be entered.
         """
         return self._create_context(f"context:{secrets.token_hex(4)}", language, cwd)
 
@@ -355,7 +355,7 @@ class Sandbox:
         try:
             self._link.request("context_request", operation="create", context=name, language=language, cwd=cwd)
         except OSError as error:
-            if isinstance(error, FileNotFoundError):
+            if isinstance(error, (FileNotFoundError, PermissionError)):
                 raise
             raise ValueError(error.strerror) from None
         return next(context for context in self.list_code_contexts() if context.id == name)

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import docker
@@ -16,7 +17,9 @@ import pytest
 from kernel import Kernel
 from waiting import seconds_until
 
-from agentbox_magic import MemoryLimitError, Sandbox, config, hardening, pool
+from agentbox_magic import MemoryLimitError, Sandbox, SandboxError, config, derived, hardening, pool
+from agentbox_magic.engine import Engine
+from agentbox_magic.launch import configure
 from agentbox_magic.limits import Limits
 from agentbox_magic.pool import Pool
 
@@ -169,6 +172,32 @@ def test_a_bad_directory_is_the_same_error(waiting: Pool, monkeypatch: pytest.Mo
     with pytest.raises(type(warm.value)) as cold:
         Sandbox.create(cwd="/usr/nowhere")
     assert str(warm.value) == str(cold.value)
+
+
+def test_one_refusal_is_enough(waiting: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However fast others take the place of the one that refused: who tries them all never comes to an end."""
+    monkeypatch.setattr(config, "pool", 2)
+    monkeypatch.setattr(pool, "REST_SECONDS", 0)
+    with Sandbox.create(), Sandbox.create():
+        ahead = fill(waiting, 2)
+    with pytest.raises(Exception, match="Read-only file system"):
+        Sandbox.create(cwd="/usr/nowhere")
+    assert len({container for container, _, _ in waiting.waiting()} & {*ahead}) == 1
+
+
+def test_what_a_waiting_box_cannot_make_out_it_refuses(waiting: Pool) -> None:
+    """It answers, rather than being lost: whoever asked would wait for its answer."""
+    engine = Engine.connect()
+    image, start = derived.prepare(engine, None)
+    box = hardening.Box(image=image, start=start, env={"PORT": 8080})  # type: ignore[dict-item]
+    with Sandbox.create():
+        fill(waiting)
+    warm = waiting.take(engine, Limits(), replace(box, env={}))
+    assert warm is not None
+    with pytest.raises(SandboxError, match="refuses"):
+        pool.fit(warm, Limits(), Limits(), box)
+    assert configure(warm.channel) is not None  # and goes on
+    warm.channel.close()
 
 
 def test_the_list_has_what_is_used_with_its_limits(waiting: Pool) -> None:

@@ -11,6 +11,11 @@ import termios
 from typing import Any, NoReturn
 
 
+def window(pty: dict[str, Any] | None) -> bytes | None:
+    """The size of a terminal, as the kernel takes it. Raises struct.error for what it does not take."""
+    return None if pty is None else struct.pack("HHHH", pty["rows"], pty["cols"], 0, 0)
+
+
 def execute(
     command: str,
     cwd: str | None,
@@ -18,13 +23,12 @@ def execute(
     stdin: int,
     stdout: int,
     stderr: int,
-    pty: dict[str, Any] | None,
+    size: bytes | None,
 ) -> NoReturn:
-    """Become ``bash -c command`` (or sh's): called in the fresh fork."""
+    """Become ``bash -c command`` (or sh's), perhaps in a terminal of that :func:`window`: called in the fresh fork."""
     os.setsid()  # a session of its own: whatever it starts can be told to be its
-    if pty is not None:
+    if size is not None:
         fcntl.ioctl(stdout, termios.TIOCSCTTY, 0)
-        size = struct.pack("HHHH", int(pty.get("rows", 24)), int(pty.get("cols", 80)), 0, 0)
         fcntl.ioctl(stdout, termios.TIOCSWINSZ, size)
         envs = {"TERM": "xterm-256color", **envs}
     for source, target in ((stdin, 0), (stdout, 1), (stderr, 2)):
@@ -44,7 +48,11 @@ def execute(
             print(f"cannot change to {cwd}: {error.strerror}", file=sys.stderr, flush=True)
             os._exit(126)
     shell = bash() or "/bin/sh"
-    os.execve(shell, [shell, "-c", command], {**os.environ, **envs})  # noqa: S606  # that is what a command is
+    try:
+        os.execve(shell, [shell, "-c", command], {**os.environ, **envs})  # noqa: S606  # that is what a command is
+    except OSError as error:  # the command or its environment is longer than the kernel takes
+        print(f"cannot start {shell}: {error.strerror}", file=sys.stderr, flush=True)
+        os._exit(126)
 
 
 def bash() -> str | None:

@@ -292,6 +292,8 @@ def serve(control: socket.socket, operation: str, arguments: dict[str, Any]) -> 
         result = error.strerror or str(error)
     except RecursionError:
         header["error"], result = "ELOOP", "the directories are nested too deep"
+    except (KeyError, TypeError, ValueError) as error:  # what is asked cannot be made out
+        header["error"], result = "EINVAL", f"{operation}: {error}"
     link.send(header, json.dumps(result).encode())
     control.shutdown(socket.SHUT_WR)
     os._exit(0)

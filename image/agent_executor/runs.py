@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from typing import Any
 
@@ -16,6 +18,30 @@ MAX_HISTORY = 120
 MAX_RESULTS = 1000
 OVERHEAD = 256
 """Bytes that a display counts beside its content: so there is an end to updates too, which take no place."""
+
+
+def environment(values: Any) -> dict[str, str]:
+    """Variables, as a process can have them.
+
+    >>> environment({"A": "1"})
+    {'A': '1'}
+
+    Raises:
+        TypeError, ValueError: it can have none of these.
+    """
+    for name, value in values.items():
+        if not name or b"=" in os.fsencode(name) or b"\0" in os.fsencode(name) + os.fsencode(value):
+            raise ValueError(f"no process has a variable {name!r} with that value")
+    return dict(values)
+
+
+def seconds(value: Any) -> float | None:
+    """A time, or None. Raises ValueError for what is none: a deadline of NaN would never come."""
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not 0 < value < math.inf:
+        raise ValueError(f"{value!r} is no number of seconds")
+    return float(value)
 
 
 class OutputCap:
@@ -103,7 +129,8 @@ class Run:
         self.kind: str = header["type"]
         self.header = header
         self.payload = payload
-        self.timeout: float | None = header.get("timeout")
+        self.timeout = seconds(header.get("timeout"))
+        self.envs = environment(header.get("envs") or {})
         cap = int(header.get("max_output", 1024 * 1024))
         tail = cap // 8
         self.caps = {name: OutputCap(cap - tail, tail) for name in ("stdout", "stderr")}

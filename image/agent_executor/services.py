@@ -13,7 +13,7 @@ from agent_executor import commands, wire
 from agent_executor.cgroup import Cgroup
 from agent_executor.children import DEAF, Child, Children
 from agent_executor.hostpipe import HostPipe, RefusedError
-from agent_executor.runs import Run
+from agent_executor.runs import Run, environment
 from agent_executor.wire import Header
 
 STDIN_ROOM = 256 * 1024
@@ -61,12 +61,18 @@ class Services:
         if header.get("pty") is not None and not os.path.exists("/dev/ptmx"):
             raise RefusedError("ENOTTY", "this box has no terminals; create it with pty=True")
 
-        def become(control: socket.socket | None, stdout: int, stderr: int, stdin: int) -> None:
-            commands.execute(wish["cmd"], wish["cwd"], wish["envs"], stdin, stdout, stderr, header.get("pty"))
+        if "\0" in wish["cmd"] + (wish["cwd"] or ""):
+            raise RefusedError("EINVAL", "no command and no directory holds a NUL character")
+        size = commands.window(header.get("pty"))
+        envs = environment(wish["envs"])
+        run = Run(self._cgroup, header, payload)  # first, as all that may not be what it should
 
-        kinds = {"stdin": bool(header.get("stdin")), "pty": header.get("pty") is not None}
+        def become(control: socket.socket | None, stdout: int, stderr: int, stdin: int) -> None:
+            commands.execute(wish["cmd"], wish["cwd"], envs, stdin, stdout, stderr, size)
+
+        kinds = {"stdin": bool(header.get("stdin")), "pty": size is not None}
         child = self._children.spawn("command", become, pipes=True, **kinds)
-        child.run = run = Run(self._cgroup, header, payload)
+        child.run = run
         run.start()
         run.sample()
         self._host.send({"type": "started", "id": run.id, "pid": child.pid})
@@ -122,8 +128,9 @@ class Services:
         def become(control: socket.socket, stdout: int, stderr: int, stdin: int) -> None:
             from agent_executor import files
 
-            files.serve(control, header["operation"], json.loads(payload))
+            files.serve(control, header["operation"], wish)
 
+        wish = json.loads(payload)
         child = self._children.spawn("files", become, control=True)
         child.request = header["id"]
 
@@ -137,6 +144,8 @@ class Services:
 
     def _forward(self, header: Header, payload: bytes) -> None:
         """Connections to a port, in one process for all of them."""
+        if not 0 < header["port"] < 2**16:
+            raise RefusedError("EINVAL", f"there is no port {header['port']}")
 
         def become(control: socket.socket, stdout: int, stderr: int, stdin: int) -> None:
             from agent_executor import forward

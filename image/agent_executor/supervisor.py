@@ -26,7 +26,7 @@ from agent_executor.cgroup import Cgroup
 from agent_executor.children import CUT_OFF, DEAF, PIPE_SIZE, Child, Children, kill_tree, read
 from agent_executor.contexts import DEFAULT, Context, languages
 from agent_executor.hostpipe import HostPipe, RefusedError
-from agent_executor.runs import Run
+from agent_executor.runs import Run, environment, seconds
 from agent_executor.services import Services
 from agent_executor.wire import Header
 
@@ -36,6 +36,8 @@ CONGESTED = 4 * 1024 * 1024
 """Bytes waiting for the host above which children are no longer read."""
 GRACE_SECONDS = 2.0
 """From the interrupt at a deadline to the kill."""
+LONGEST_WAIT = 3600.0
+"""The loop looks up at least so often: the kernel takes no more than 24.8 days, and refuses what is longer."""
 DYING_SECONDS = 0.5
 """From a worker's end of file to its kill: by then one that was dying is dead."""
 
@@ -127,7 +129,7 @@ class Supervisor:
         times = [child.run.next_event() for child in self._children if child.run]
         if self._end is not None:
             times.append(self._end)
-        return max(0.0, min(times) - time.monotonic()) if times else None
+        return min(LONGEST_WAIT, max(0.0, min(times) - time.monotonic())) if times else None
 
     def _tick(self, child: Child, run: Run) -> None:
         now = time.monotonic()
@@ -187,6 +189,12 @@ class Supervisor:
             self._host.reply(header["id"], str(error), error.error)
         except OSError as error:  # no process, no file descriptor, no such directory
             self._host.reply(header["id"], error.strerror or str(error), errno.errorcode.get(error.errno or 0, "EIO"))
+        except wire.ProtocolError:
+            raise
+        except Exception as error:  # what it asks cannot be made out; nobody is to lose the box for that
+            if not wire.is_id(header.get("id")):
+                raise wire.ProtocolError(f"{header['type']} without an id") from error
+            self._host.reply(header["id"], f"{header['type']}: {type(error).__name__}: {error}", "EINVAL")
 
     def _hello(self, header: Header, payload: bytes) -> None:
         version = "{}.{}.{}".format(*sys.version_info[:3])
@@ -195,31 +203,33 @@ class Supervisor:
         self._host.greet(str(header["nonce"]), ready)
 
     def _lifetime(self, header: Header, payload: bytes) -> None:
-        self.set_lifetime(header["seconds"])
+        self.set_lifetime(seconds(header["seconds"]))
         self._host.reply(header["id"])
 
-    def set_lifetime(self, seconds: float) -> None:
-        """End the box so many seconds from now."""
-        self._end = time.monotonic() + seconds
+    def set_lifetime(self, lifetime: float | None) -> None:
+        """End the box so many seconds from now, if it is not None."""
+        if lifetime is not None:
+            self._end = time.monotonic() + lifetime
 
     def _configure(self, header: Header, payload: bytes) -> None:
         """What a box that was started for nobody in particular is told before code runs. Answered by its worker, so
         that whoever hears the answer knows that the worker waits for code."""
         wish = json.loads(payload)
-        os.environ.update(wish["env"])
+        env, lifetime = environment(wish["env"]), seconds(wish["lifetime"])  # before anything is changed
+        os.environ.update(env)
         context = self._contexts[DEFAULT]
         if wish["cwd"]:
             os.makedirs(wish["cwd"], exist_ok=True)
             os.chdir(wish["cwd"])
             context.cwd = wish["cwd"]
-        if wish["lifetime"] is not None:
-            self.set_lifetime(wish["lifetime"])
+        self.set_lifetime(lifetime)
         worker = self._worker(context)
         worker.request = header["id"]
         worker.send({"type": "configure"}, payload)
 
     def _reset(self, header: Header, payload: bytes) -> None:
         """Make the box new again, and configure it. What ran here ends as killed; what cannot be undone is told."""
+        environment(json.loads(payload)["env"])  # what cannot be made out destroys nothing
         self._contexts.clear()  # so that nothing is started in the place of what dies
         self._children.kill_all()
         self._bury()
@@ -282,6 +292,8 @@ class Supervisor:
                 raise RefusedError("ENOSYS", f"no language {language} in this image; it has {', '.join(known)}")
             if not os.path.isdir(cwd):
                 raise RefusedError("ENOENT", f"no directory {cwd}")
+            if not os.access(cwd, os.X_OK):
+                raise RefusedError("EACCES", f"code in the box may not enter the directory {cwd}")
             self._contexts[name] = Context(name, language, cwd)
         else:
             context = self._find_context(header)
@@ -301,7 +313,7 @@ class Supervisor:
             return
         worker.run = run = context.queue.popleft()
         run.start()
-        words = {"id": 0, "envs": run.header.get("envs") or {}, "max_size": run.header.get("max_size")}
+        words = {"id": 0, "envs": run.envs, "max_size": run.header.get("max_size")}
         worker.send({"type": run.kind, **words}, run.payload)
         run.sample()
         for eof, piece in run.pieces:
@@ -543,6 +555,5 @@ def main() -> None:
 
     worker.preload(names)
     supervisor = Supervisor(stdin, stdout, cwd=cwd, resync=resync)
-    if lifetime:
-        supervisor.set_lifetime(float(lifetime))
+    supervisor.set_lifetime(float(lifetime) if lifetime else None)
     supervisor.serve()

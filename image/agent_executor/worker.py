@@ -259,7 +259,9 @@ def serve(control: socket.socket, stdout: int, stderr: int, *, language: str, cw
     os.close(score)
     channel = Control(socket.socket(fileno=CONTROL_FD))
     signal.signal(signal.SIGINT, channel.on_interrupt)
-    os.chdir(cwd)
+    with contextlib.suppress(OSError):  # or the code that has taken it away would keep all later code from running
+        os.makedirs(cwd, exist_ok=True)
+        os.chdir(cwd)
     shell = _shell(language, channel)
     threads = threading.active_count()
     is_cold = True
