@@ -43,7 +43,8 @@ def decode(data: bytes | bytearray, max_size: int = MAX_SIZE) -> Any:
     """The value in bytes from a box.
 
     Raises:
-        TransferError: they are too many, or hold no value, or one that needs a package which is not installed here.
+        TransferError: they are too many, or stand for more, or hold no value, or one that needs a package which is not
+            installed here.
 
     Example:
         >>> decode(encode({"score": 0.5}))
@@ -52,7 +53,7 @@ def decode(data: bytes | bytearray, max_size: int = MAX_SIZE) -> Any:
     if len(data) > max_size:
         raise TransferError(f"the value has {format_size(len(data))}, more than max_size {format_size(max_size)}")
     try:
-        return decoder.decode(data)
+        return decoder.decode(data, max_size)
     except ValueError as error:
         raise TransferError(clean_traceback(f"what came from the box cannot be taken: {error}")) from None
 

@@ -32,6 +32,9 @@ MAX_TEXTS = 10_000_000
 """Strings in one column."""
 MAX_FIELDS = 1000
 
+ROW = 8
+"""Bytes that a row of a range takes once it is more than its ends."""
+
 _DTYPE = re.compile(r"[<>|](?:[biufcSUV]\d{1,9}|[mM]8(?:\[\d{0,9}(?:Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?)")
 _FREQ = re.compile(r"-?\d{0,9}[A-Za-z]{1,4}(?:-[A-Z]{3})?")
 _MASKED = {
@@ -92,6 +95,8 @@ def _array_fields(encoder: Encoder, array: Any) -> list[Any]:
     if not array.dtype.itemsize and array.size > 1:
         raise RefusedError(f"is an array of {array.dtype}, whose elements hold nothing; send its shape")
     encoder.charge(array.nbytes)
+    if not array.size:
+        encoder.charge(_extent(array.dtype, array.shape))
     return [dtype, list(array.shape), encoder.buffer(array.tobytes())]
 
 
@@ -107,6 +112,8 @@ def _dtype_node(dtype: Any) -> Any:
     parts = []
     for name in dtype.names:
         base, shape = dtype.fields[name][0].subdtype or (dtype.fields[name][0], ())
+        if 0 in shape:
+            raise RefusedError(f"is an array of records whose field {name!r} holds nothing; send it without that field")
         parts.append([name, _dtype_node(base), list(shape)])
     if _dtype(parts, 0) != dtype:
         raise RefusedError("is an array of records with gaps or titles; use numpy.lib.recfunctions.repack_fields")
@@ -122,6 +129,8 @@ def _dtype(node: Any, depth: int) -> Any:
     if not isinstance(node, list) or len(node) > MAX_FIELDS or depth > 3:
         raise ValueError("an array's dtype is not one")
     parts = [fields(part, 3) for part in node]
+    if any(0 in _shape(shape) for _, _, shape in parts):
+        raise ValueError("an array has fields that hold nothing")
     return np.dtype([(text_of(name), _dtype(base, depth + 1), _shape(shape)) for name, base, shape in parts])
 
 
@@ -131,11 +140,21 @@ def _shape(node: Any) -> tuple[int, ...]:
     return tuple(node)
 
 
+def _extent(dtype: Any, shape: tuple[int, ...]) -> int:
+    """The elements there would be if no axis had the length 0 (whoever shows such an array may go along all the others)
+    and no field were empty text."""
+    base, inner = dtype.subdtype or (dtype, ())
+    each = 1 if base.names is None else sum(_extent(base[name], ()) for name in base.names)
+    return each * math.prod(inner) * math.prod(length or 1 for length in shape)
+
+
 def _read_array(decoder: Decoder, content: Any) -> Any:
     np = _need("numpy")
     dtype, shape, number = fields(content, 3)
     dtype, shape = _dtype(dtype, 0), _shape(shape)
     raw = decoder.buffer(number)
+    if dtype.names is not None or 0 in shape:
+        decoder.charge(_extent(dtype, shape))
     count = math.prod(shape)
     if count * dtype.itemsize != len(raw) or (not dtype.itemsize and count > 1):
         raise ValueError("an array's shape is not that of its bytes")
@@ -186,24 +205,27 @@ def _frame(encoder: Encoder, frame: Any) -> Any:
         names = _index(encoder, frame.columns)
     except RefusedError as error:
         raise error.within(".columns") from None
-    return {"dataframe": [columns, _part(encoder, frame.index), names]}
+    return {"dataframe": [columns, _part(encoder, frame.index, whole=not columns), names]}
 
 
-def _part(encoder: Encoder, index: Any) -> Any:
+def _part(encoder: Encoder, index: Any, *, whole: bool = False) -> Any:
     try:
-        return _index(encoder, index)
+        return _index(encoder, index, whole=whole)
     except RefusedError as error:
         raise error.within(".index") from None
 
 
-def _index(encoder: Encoder, index: Any) -> Any:
+def _index(encoder: Encoder, index: Any, *, whole: bool = False) -> Any:
+    """An index; ``whole``: every row that it stands for counts, because nothing else has as many."""
     pd = _need("pandas")
+    encoder.count_table()
     if isinstance(index, pd.MultiIndex):
-        levels = [_index(encoder, level) for level in index.levels]
+        levels = [_index(encoder, level, whole=True) for level in index.levels]
         codes = [_array(encoder, _need("numpy").asarray(code)) for code in index.codes]
         return {"multiindex": [levels, codes, [encoder.node(name) for name in index.names]]}
     name = encoder.node(index.name)
     if type(index) is pd.RangeIndex:
+        encoder.charge(ROW * len(index) * whole)
         return {"rangeindex": [index.start, index.stop, index.step, name]}
     freq = getattr(index, "freqstr", None)
     if not (freq and _FREQ.fullmatch(freq) and pd.tseries.frequencies.to_offset(freq) == index.freq):
@@ -214,12 +236,19 @@ def _index(encoder: Encoder, index: Any) -> Any:
 def _column(encoder: Encoder, column: Any) -> Any:
     """A Series, or an Index that is a column."""
     np, pd = _need("numpy"), _need("pandas")
+    encoder.count_table()
     dtype = column.dtype
     if isinstance(dtype, np.dtype):
         return _objects(encoder, column.tolist()) if dtype.kind == "O" else _array(encoder, column.to_numpy())
     if isinstance(dtype, pd.CategoricalDtype):
         codes, categories = column.array.codes, column.array.categories
-        return {"category": [_array(encoder, np.asarray(codes)), _index(encoder, categories), bool(dtype.ordered)]}
+        return {
+            "category": [
+                _array(encoder, np.asarray(codes)),
+                _index(encoder, categories, whole=True),
+                bool(dtype.ordered),
+            ]
+        }
     if isinstance(dtype, pd.DatetimeTZDtype):
         moments = column.array.tz_convert("UTC").tz_localize(None)
         return {"zoned": [_array(encoder, np.asarray(moments)), zone_node(dtype.tz)]}
@@ -252,16 +281,21 @@ def _texts(encoder: Encoder, kind: str, texts: list[Any]) -> Any:
     return {"text": [kind, _array(encoder, lengths), encoder.buffer(raw)]}
 
 
-def _read_index(decoder: Decoder, node: Any, depth: int) -> Any:
+def _read_index(decoder: Decoder, node: Any, depth: int, *, whole: bool = False) -> Any:
+    """An index; ``whole``: every row that it stands for counts, because nothing else has as many."""
     tag, content = only_item(node)
     if tag not in ("index", "rangeindex", "multiindex"):
         raise ValueError("the data has no index where one should be")
-    return decode(decoder, tag, content, depth)
+    index = decode(decoder, tag, content, depth)
+    if whole and tag == "rangeindex":
+        decoder.charge(ROW * len(index))
+    return index
 
 
 def _read_column(decoder: Decoder, node: Any, depth: int) -> Any:
     """What becomes a column: a one-dimensional array, NumPy's or pandas' own."""
     pd = _need("pandas")
+    decoder.count_table()
     tag, content = only_item(node)
     if tag == "ndarray":
         array = _read_array(decoder, content)
@@ -278,7 +312,7 @@ def _read_column(decoder: Decoder, node: Any, depth: int) -> Any:
         return _object_array([math.nan if text is None else text for text in texts] if kind == "str" else texts)
     if tag == "category":
         codes, categories, ordered = fields(content, 3)
-        index = _read_index(decoder, categories, depth + 1)
+        index = _read_index(decoder, categories, depth + 1, whole=True)
         return pd.Categorical.from_codes(_read_column(decoder, codes, depth), index, ordered=bool(ordered))
     if tag == "zoned":
         moments, zone = fields(content, 2)
@@ -332,15 +366,21 @@ def _read_frame(decoder: Decoder, content: Any, depth: int) -> Any:
     if not isinstance(columns, list):
         raise ValueError("a table has no list of columns")
     arrays = [_read_column(decoder, column, depth) for column in columns]
-    index = _read_index(decoder, index, depth)
+    index = _read_index(decoder, index, depth, whole=not arrays)
     names = _read_index(decoder, names, depth)
     if len(names) != len(arrays) or any(len(array) != len(index) for array in arrays):
         raise ValueError("a table's columns have other lengths than its index")
-    series = {number: pd.Series(array, dtype=array.dtype) for number, array in enumerate(arrays)}
-    frame = pd.DataFrame(series, index=None if arrays else index)
+    frame = pd.DataFrame(dict(enumerate(map(_as_it_is, arrays))), index=None if arrays else index)
     frame.index = index
     frame.columns = names
     return frame
+
+
+def _as_it_is(array: Any) -> Any:
+    """A column that a table takes with the dtype that it has. A Series of its own costs a hundred times what a number
+    does, so only those are made that pandas would look into otherwise."""
+    plain = array.dtype.kind in "biufc" and isinstance(array, _need("numpy").ndarray)
+    return array if plain else _need("pandas").Series(array, dtype=array.dtype)
 
 
 def _read_plain_index(decoder: Decoder, content: Any, depth: int) -> Any:
@@ -356,14 +396,16 @@ def _read_plain_index(decoder: Decoder, content: Any, depth: int) -> Any:
 
 
 def _read_range(decoder: Decoder, content: Any, depth: int) -> Any:
+    decoder.count_table()
     start, stop, step, name = fields(content, 4)
     return _need("pandas").RangeIndex(start, stop, step, name=decoder.node(name, depth))
 
 
 def _read_multi(decoder: Decoder, content: Any, depth: int) -> Any:
+    decoder.count_table()
     levels, codes, names = fields(content, 3)
     return _need("pandas").MultiIndex(
-        levels=[_read_index(decoder, level, depth + 1) for level in levels],
+        levels=[_read_index(decoder, level, depth + 1, whole=True) for level in levels],
         codes=[_read_column(decoder, code, depth + 1) for code in codes],
         names=decoder.nodes(names, depth),
         verify_integrity=True,

@@ -1,7 +1,8 @@
 """Bytes as a value, in the format of :mod:`agent_executor.values`.
 
 The reader treats what it reads as hostile: no name in it is imported or called, nothing is unpickled or inflated, and
-sizes, counts and depth are checked before memory is taken for them. Anything wrong is a ValueError.
+sizes, counts and depth are checked before memory is taken for them; so is what a few bytes stand for (a range, an axis
+beside one of length 0). Anything wrong is a ValueError.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from uuid import UUID
 
 from agent_executor.values import (
     MAGIC,
+    MANY_TABLES,
     MAX_BITS,
     MAX_DEPTH,
+    MAX_SIZE,
+    MAX_TABLES,
     PREFIX,
     TOO_MANY,
     fields,
@@ -36,13 +40,16 @@ MAX_COLLISIONS = 100
 _HEX = re.compile(r"-?0x[0-9a-f]+")
 
 
-def decode(data: bytes | bytearray | memoryview) -> Any:
+def decode(data: bytes | bytearray | memoryview, max_size: int = MAX_SIZE) -> Any:
     """The value in bytes that :func:`agent_executor.encoder.encode` made, or that somebody hostile did.
+
+    Args:
+        max_size: bytes that what the data stands for, without holding it, may take.
 
     Raises:
         ValueError: they hold no value, or one that is not supported here.
     """
-    decoder = Decoder(memoryview(data).toreadonly())
+    decoder = Decoder(memoryview(data).toreadonly(), max_size)
     try:
         return decoder.value()
     except ValueError:
@@ -54,7 +61,9 @@ def decode(data: bytes | bytearray | memoryview) -> Any:
 class Decoder:
     """Reads one encoding."""
 
-    def __init__(self, data: memoryview) -> None:
+    def __init__(self, data: memoryview, max_size: int = MAX_SIZE) -> None:
+        self._left = max_size
+        self._tables = MAX_TABLES
         magic, length = PREFIX.unpack_from(data) if len(data) >= PREFIX.size else (b"", 0)
         if magic != MAGIC or length > len(data) - PREFIX.size:
             raise ValueError("the data is not an encoded value, or a part of one")
@@ -85,6 +94,18 @@ class Decoder:
         if not is_count(number) or number not in self._buffers:
             raise ValueError("the data names a buffer that is not there")
         return self._buffers.pop(number)
+
+    def charge(self, size: int) -> None:
+        """Count bytes that the value will take and the data does not have, before they are taken."""
+        self._left -= size
+        if self._left < 0:
+            raise ValueError("the value stands for more than max_size")
+
+    def count_table(self) -> None:
+        """Count a column or an index."""
+        self._tables -= 1
+        if self._tables < 0:
+            raise ValueError(f"the value {MANY_TABLES}")
 
     def node(self, node: Any, depth: int) -> Any:
         """The value of a node of the tree."""

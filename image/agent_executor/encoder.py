@@ -17,10 +17,12 @@ from uuid import UUID
 
 from agent_executor.values import (
     MAGIC,
+    MANY_TABLES,
     MAX_BITS,
     MAX_DEPTH,
     MAX_ITEMS,
     MAX_SIZE,
+    MAX_TABLES,
     PREFIX,
     TOO_MANY,
     RefusedError,
@@ -92,6 +94,7 @@ class Encoder:
     def __init__(self, max_size: int) -> None:
         self._max_size = self._left = max_size
         self._items = MAX_ITEMS
+        self._tables = MAX_TABLES
         self._buffers: list[bytes | memoryview] = []
         self._open: set[int] = set()
 
@@ -110,6 +113,12 @@ class Encoder:
         self._left -= size
         if self._left < 0:
             self._too_large()
+
+    def count_table(self) -> None:
+        """Count a column or an index. Raises RefusedError."""
+        self._tables -= 1
+        if self._tables < 0:
+            raise RefusedError(MANY_TABLES)
 
     def _too_large(self) -> NoReturn:
         size = self._max_size / 2**20

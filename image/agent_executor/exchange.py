@@ -24,11 +24,11 @@ def collect(control: Control) -> bytearray | None:
         control.reply({"type": "ack"})
 
 
-def push(control: Control, namespace: dict[str, Any] | None, data: bytearray | None) -> Header:
+def push(control: Control, namespace: dict[str, Any] | None, data: bytearray | None, max_size: int) -> Header:
     """Put values into the namespace."""
     try:
         if data is not None:
-            _checked(namespace).update(decoder.decode(data))
+            _checked(namespace).update(decoder.decode(data, max_size))
     except Exception as error:  # whatever a value may need and this image lacks
         return _failed(control, error)
     return {"status": "ok"}

@@ -27,6 +27,8 @@ MAX_PARTS = 3 * MAX_ITEMS
 """Commas, brackets and braces of a tree: each may cost a hundred bytes of memory."""
 MAX_DEPTH = 100
 """Lists in lists."""
+MAX_TABLES = 50_000
+"""Columns and indexes of tables in one value: each costs a thousand bytes and more, however little is in it."""
 MAX_BITS = 2**16
 """Longest numerator and denominator of a fraction: making one takes time that grows with the square."""
 ERROR = "TransferError"
@@ -34,6 +36,7 @@ ERROR = "TransferError"
 MAGIC = b"ABV1"
 PREFIX = struct.Struct("!4sI")
 _TEXTS = re.compile(rb'"[^"]*"')  # here, or each worker would compile it
+MANY_TABLES = f"has more than {MAX_TABLES:,} columns and indexes; put it into one NumPy array"
 TOO_MANY = f"holds more than {MAX_ITEMS:,} values; put numbers into a NumPy array, records into a DataFrame"
 
 

@@ -286,7 +286,7 @@ def serve(control: socket.socket, stdout: int, stderr: int, *, language: str, cw
             try:
                 channel.begin()
                 if header["type"] == "push_request":
-                    reply = exchange.push(channel, shell.namespace, pushed)
+                    reply = exchange.push(channel, shell.namespace, pushed, header["max_size"])
                 elif header["type"] == "pull_request":
                     reply = exchange.pull(channel, shell.namespace, payload, header["max_size"])
                 elif header["type"] in ("execute_request", "call_request"):
