@@ -13,6 +13,7 @@ import io
 import json
 import posixpath
 import re
+import secrets
 import struct
 import tarfile
 import tempfile
@@ -170,7 +171,7 @@ def _run(
 def _run_config(
     engine: Engine, image: str, config: dict[str, Any], stdin: bytes, seconds: float, limit: int
 ) -> tuple[bytes, str]:
-    container = engine.create(config)
+    container = will.create(engine, config, f"{hardening.LABEL}-{secrets.token_hex(8)}")
     if container is None:
         raise ImageError(f"the image {image} is gone; pull or build it once more")
     try:
@@ -202,7 +203,7 @@ def _run_config(
             late.cancel()
             pipe.close()
     finally:
-        engine.remove(container)
+        will.remove(engine, container)
 
 
 @dataclass(frozen=True)

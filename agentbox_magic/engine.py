@@ -259,31 +259,31 @@ class Engine:
                 return None
             raise
 
-    def remove(self, container: str) -> None:
-        """Kill and remove a container, and wait until it is gone; fine if it is gone already."""
+    def remove(self, container: str) -> bool:
+        """Kill and remove a container, and wait until it is gone; False if it was gone or going already."""
         for last in (False, True):
             try:
                 with _plain_errors():
-                    return self._client.remove_container(container, force=True, v=True)
+                    self._client.remove_container(container, force=True, v=True)
+                return True
             except SandboxError as error:
                 cause = error.__cause__
                 if isinstance(cause, docker.errors.APIError) and cause.status_code == _REMOVING:
                     self._goes(container, REMOVAL_SECONDS)  # it has ended by itself, and the engine is at it
-                    return None
+                    return False
                 if isinstance(cause, docker.errors.APIError) and cause.status_code == _GONE:
-                    return None
+                    return False
                 found = self.inspect(container)
                 if found is None:
-                    return None
+                    return False
                 if last or found["State"]["Running"]:  # Podman refuses to kill what has just ended by itself
                     raise
-        return None
+        return False
 
-    def finish(self, container: str) -> None:
-        """Wait until a container whose pipe has ended is gone; it ends by itself, or is killed if it does not."""
+    def finish(self, container: str) -> bool:
+        """Wait until a container whose pipe has ended is gone; it ends by itself, or is removed: then True."""
         # To let it end is less work for the engine than to kill it. Podman looks only now and then whether it has.
-        if self.traits.podman or not self._goes(container, ENDING_SECONDS):
-            self.remove(container)
+        return (self.traits.podman or not self._goes(container, ENDING_SECONDS)) and self.remove(container)
 
     def _goes(self, container: str, seconds: int) -> bool:
         """Whether a container is gone within so many seconds."""

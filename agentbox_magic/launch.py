@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import queue
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +19,6 @@ from agentbox_magic.text import clean
 
 START_SECONDS = 60.0
 """How long a started container may take to greet."""
-LATE_SECONDS = 2.0
-"""How long an engine may take to create a container that nobody waits for any more."""
 
 
 class ImageGoneError(ImageError):
@@ -57,12 +54,7 @@ def launch(engine: Engine, limits: Limits, box: hardening.Box, name: str | None 
 
 
 def _launch(engine: Engine, config: dict[str, Any], box: hardening.Box, name: str) -> Launched:
-    try:
-        container = engine.create(config, name)
-    except (KeyboardInterrupt, SystemExit):  # the engine may be about to make it all the same
-        will.insist()  # whatever becomes of the next line
-        _remove_late(engine, name)
-        raise
+    container = will.create(engine, config, name)
     if container is None:
         raise ImageGoneError(f"the image {box.image} was there and is gone; try once more")
     pipe = None
@@ -79,18 +71,8 @@ def _launch(engine: Engine, config: dict[str, Any], box: hardening.Box, name: st
     except BaseException:
         if pipe is not None:
             pipe.close()
-        engine.remove(container)
+        will.remove(engine, container)
         raise
-
-
-def _remove_late(engine: Engine, name: str) -> None:
-    """Remove a container whose creation was asked for and never answered, when it has appeared."""
-    until = time.monotonic() + LATE_SECONDS
-    while time.monotonic() < until:
-        if engine.inspect(name):
-            engine.remove(name)
-            return
-        time.sleep(0.1)
 
 
 def greet(engine: Engine, container: str, channel: Channel, check: Callable[[Header], None] | None = None) -> Launched:

@@ -11,19 +11,15 @@ import os
 import sys
 import time
 
-from agentbox_magic import hardening, owner
+from agentbox_magic import hardening, owner, will
 from agentbox_magic.engine import Engine
 from agentbox_magic.errors import SandboxError
-
-LATE_SECONDS = 5.0
-"""How long an engine may take to create a container for a process that is dead."""
-LOOK_SECONDS = 0.25
 
 _swept: set[tuple[int, int]] = set()
 
 
 def sweep(engine: Engine, dead: str | None = None) -> list[str]:
-    """Remove boxes whose owner is dead; their ids.
+    """Remove boxes whose owner is dead; the ids of those that this call has removed, and nobody else meanwhile.
 
     Detached boxes belong to nobody once they have been started: their lifetime is theirs, and they stay.
 
@@ -38,11 +34,11 @@ def sweep(engine: Engine, dead: str | None = None) -> list[str]:
         if not whose and box["State"] == "created":
             whose = labels.get(hardening.MAKER, "")
         if dead in (None, whose) and owner.is_gone(whose):
-            try:
-                engine.remove(container)
-                removed.append(container)
-            except SandboxError:
-                continue  # somebody else sweeps too, or the engine is going away
+            # One that runs has lost its pipe, and is about to end by itself.
+            remove = engine.remove if box["State"] == "created" else engine.finish
+            with contextlib.suppress(SandboxError):  # the engine is going away
+                if remove(container):
+                    removed.append(container)
     return removed
 
 
@@ -55,12 +51,19 @@ def sweep_once(engine: Engine) -> None:
 
 
 def execute(dead: str) -> None:
-    """Sweep for one owner, for as long as something of it may yet appear."""
-    until = time.monotonic() + LATE_SECONDS
+    """Sweep for one owner: until the engine has answered, and then for as long as something of it may yet appear."""
+    until = time.monotonic() + will.GIVE_UP_SECONDS
+    found: list[str] | None = None
     while time.monotonic() < until:
-        with contextlib.suppress(SandboxError):
-            sweep(Engine.connect(), dead)
-        time.sleep(LOOK_SECONDS)
+        try:
+            removed = sweep(Engine.connect(), dead)
+        except SandboxError:  # it is frozen, or starts anew
+            time.sleep(1)
+            continue
+        if found is None or removed:  # a hundred that were asked for at once come one after another
+            until = time.monotonic() + will.LATE_SECONDS
+        found = removed
+        time.sleep(will.LOOK_SECONDS)
 
 
 if __name__ == "__main__":

@@ -75,12 +75,9 @@ def refill(limits: Limits, box: Box) -> None:
 
 
 def drain(engine: Engine) -> list[str]:
-    """End all that wait for this user's processes on this host; their ids."""
+    """End all that wait for this user's processes on this host; the ids of those that this call has removed."""
     with relay.only_one(_CLAIM):
-        found = [one["Id"] for one in _waiting(engine)]
-        for container in found:
-            _end(engine, container)
-    return found
+        return [one["Id"] for one in _waiting(engine) if _end(engine, one["Id"])]
 
 
 def _plain(box: Box) -> Box | None:
@@ -135,9 +132,11 @@ def _claim(engine: Engine, label: str, limits: Limits, box: Box) -> tuple[str, L
     return None
 
 
-def _end(engine: Engine, container: str) -> None:
+def _end(engine: Engine, container: str) -> bool:
+    """Whether it is this call that has removed it."""
     with contextlib.suppress(SandboxError):
-        engine.remove(container)
+        return engine.remove(container)
+    return False
 
 
 # -- in the background -------------------------------------------------------------------------------------------------

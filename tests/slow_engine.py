@@ -26,6 +26,7 @@ class SlowEngine:
         self.asked = threading.Event()
         self.name = ""
         self._late = late
+        self._asker: socket.socket | None = None
         self._engine = urlsplit(endpoint.find().url).path
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(path)
@@ -35,6 +36,11 @@ class SlowEngine:
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+
+    def hang_up(self) -> None:
+        """Let go of whoever waits, without an answer, as an engine that is killed does."""
+        assert self._asker is not None
+        self._asker.shutdown(socket.SHUT_RDWR)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -52,6 +58,7 @@ class SlowEngine:
                 creation = re.match(rb"POST \S*/containers/create\?name=(\S+) ", data)
                 if creation is not None:
                     self.name = creation[1].decode()
+                    self._asker = client
                     held.set()
                     self.asked.set()
                 if held.is_set() and self._late:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import docker
 import psutil
@@ -86,3 +88,21 @@ def test_the_first_use_of_an_engine_sweeps(client: docker.DockerClient, make: li
     code = "from agentbox_magic import Sandbox\nwith Sandbox.create() as box: pass"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert make[0].id not in {one.id for one in client.containers.list(all=True, sparse=True)}
+
+
+def test_of_two_prunes_at_once_each_counts_what_it_has_removed(
+    client: docker.DockerClient, make: list[Container]
+) -> None:
+    labels = {hardening.LABEL: "sandbox", hardening.OWNER: dead_owner()}
+    for _ in range(8):
+        make.append(client.containers.create(images.default_image(), labels=labels))
+    engine = Engine.connect()
+    start = threading.Barrier(3)
+
+    def prune(_: int) -> list[str]:
+        start.wait()
+        return reaper.sweep(engine)
+
+    with ThreadPoolExecutor(3) as prunes:
+        counted = [container for removed in prunes.map(prune, range(3)) for container in removed]
+    assert sorted(counted) == sorted(str(one.id) for one in make)

@@ -19,7 +19,7 @@ from slow_engine import slow_engine
 from waiting import seconds_until
 from wills import BETWEEN, wills
 
-from agentbox_magic import hardening, launch
+from agentbox_magic import hardening, will
 
 PROMISED = 5.0
 """Seconds."""
@@ -53,8 +53,8 @@ def begin(client: docker.DockerClient) -> Iterator[Callable[..., tuple[subproces
             pass
         if state(client, container):
             client.api.remove_container(container, force=True)
-        for will in wills(process.pid):
-            will.kill()
+        for one in wills(process.pid):
+            one.kill()
 
 
 def state(client: docker.DockerClient, container: str) -> str:
@@ -189,24 +189,25 @@ def test_it_waits_quietly_and_a_normal_end_revokes_it(tmp_path: Path, end: str, 
     assert marker.exists() == executed
 
 
-# -- an interrupt while a container is being created ------------------------------------------------------------------
+# -- a creation that is asked for and never answered -------------------------------------------------------------------
 
 INTERRUPTED = """
 import sys
-from agentbox_magic import Sandbox, launch
+from agentbox_magic import Sandbox, SandboxError, will
 {before}
 try:
     Sandbox.create()
-except KeyboardInterrupt:
-    print("interrupted", flush=True)
+except (KeyboardInterrupt, SandboxError) as error:
+    print(type(error).__name__, flush=True)
     sys.stdin.readline()
 """
-NOT_REMOVED = "launch._remove_late = lambda engine, name: None"
+NOT_REMOVED = "will._remove_late = lambda engine, name: None"
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["created and not answered", "created afterwards"])
 @pytest.mark.parametrize("before", ["", NOT_REMOVED], ids=["", "only by the will"])
-def test_an_interrupt_during_the_creation(client: docker.DockerClient, before: str, late: bool) -> None:
+@pytest.mark.parametrize("interrupted", [True, False], ids=["an interrupt", "the engine hangs up"])
+def test_a_creation_without_an_answer(client: docker.DockerClient, before: str, late: bool, interrupted: bool) -> None:
     with slow_engine(late=late) as engine:
         with subprocess.Popen(
             [sys.executable, "-c", INTERRUPTED.format(before=before)],
@@ -216,16 +217,20 @@ def test_an_interrupt_during_the_creation(client: docker.DockerClient, before: s
             assert user.stdout is not None
             assert user.stdin is not None
             assert engine.asked.wait(60)
+            if not interrupted:
+                engine.hang_up()
             said: list[Any] = []
-            while not said:  # a signal just before a system call is heard after it: a person presses once more
+            while (
+                interrupted and not said
+            ):  # a signal just before a system call is heard after it: a person presses once more
                 user.send_signal(signal.SIGINT)
-                said = select.select([user.stdout], [], [], 2 * launch.LATE_SECONDS)[0]
-            assert user.stdout.readline() == "interrupted\n"
+                said = select.select([user.stdout], [], [], 2 * will.PROMPT_SECONDS)[0]
+            assert user.stdout.readline() == ("KeyboardInterrupt\n" if interrupted else "EngineUnavailableError\n")
             assert engine.name.startswith(hardening.LABEL)
             if before:  # what would be left
                 seconds_until(lambda: state(client, engine.name) == "created", within=30)
             else:
-                assert state(client, engine.name) == ""
+                seconds_until(lambda: state(client, engine.name) == "", within=PROMISED)
             user.stdin.close()
         assert user.returncode == 0
         if before:  # it knows that something may have been left, and acts at a normal end too
