@@ -15,12 +15,11 @@ import types
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from agent_executor.streams import Stream, encode_bundle, encode_error
+from agent_executor.streams import OURS, Stream, encode_bundle, encode_error
 
 if TYPE_CHECKING:
     from agent_executor.worker import Control
 
-_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _FUTURE = 0
 for _name in __future__.all_feature_names:
     _FUTURE |= getattr(__future__, _name).compiler_flag
@@ -195,7 +194,7 @@ def _trim(report: traceback.TracebackException, seen: set[int]) -> None:
     seen.add(id(report))
     frames = list(report.stack)
     first = next((number for number, frame in enumerate(frames) if frame.filename.startswith("<cell ")), 0)
-    report.stack[:] = [frame for frame in frames[first:] if not frame.filename.startswith(_OURS)]
+    report.stack[:] = [frame for frame in frames[first:] if not frame.filename.startswith(OURS)]
     for other in (report.__cause__, report.__context__, *(getattr(report, "exceptions", None) or ())):
         if other is not None:
             _trim(other, seen)

@@ -20,7 +20,8 @@ from IPython.paths import get_ipython_dir
 from traitlets import Any as AnyTrait
 from traitlets import Type, default
 
-from agent_executor.streams import Stream, encode_bundle, encode_error
+from agent_executor import frontend
+from agent_executor.streams import Stream, cut_ours, encode_bundle, encode_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,6 +138,27 @@ class _Interactive(InteractiveShell):
         made: ProfileDir = ProfileDir.create_profile_dir_by_name(self.ipython_dir, "default")
         return made
 
+    def init_magics(self) -> None:
+        super().init_magics()
+        frontend.register(self)
+
+    def enable_gui(self, gui: str | None = None) -> None:
+        """There is no loop of a toolkit to run beside the code; what runs without one goes on."""
+        if gui not in frontend.NO_LOOP:
+            frontend.tell(f"%gui {gui} has no effect: a sandbox has no screen")
+
+    def enable_matplotlib(self, gui: str | None = None) -> tuple[str | None, str]:
+        """As IPython's; where a screen or a page that answers is asked for, figures are shown inline instead."""
+        if gui is not None and gui.lower() not in frontend.BACKENDS:
+            frontend.tell(f"%matplotlib {gui} needs a screen or a live page; figures are shown inline instead")
+            gui = "inline"
+        chosen: tuple[str | None, str] = super().enable_matplotlib(gui)
+        return chosen
+
+    def set_next_input(self, s: str, replace: bool = False) -> None:
+        """What would be put into the next cell is shown; there is none to put it into."""
+        print(s, end="" if s.endswith("\n") else "\n")
+
     def init_completer(self) -> None:
         """None is made yet."""
 
@@ -186,7 +208,8 @@ class _Interactive(InteractiveShell):
         self.send_error(etype.__name__, str(evalue), stb)
 
     def showtraceback(self, *args: Any, **kwargs: Any) -> None:
-        name = sys.exc_info()[0]
+        name, _, trace = sys.exc_info()
+        cut_ours(trace, self.after)
         if self.after and not args:
             args, kwargs = self._call_only(kwargs)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import builtins
+import getpass
 import io
 import json
 import os
@@ -11,8 +12,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from agent_executor.worker import Control
 
+OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 MAX_TEXT = 64 * 1024
 """Longest exception text and traceback sent, in characters."""
 
@@ -41,6 +45,18 @@ def encode_bundle(data: dict[str, Any]) -> tuple[list[list[Any]], bytes]:
         parts.append([str(mime)[:200], len(raw)])
         payload.append(raw)
     return parts[:20], b"".join(payload[:20])
+
+
+def cut_ours(trace: TracebackType | None, keep: str) -> None:
+    """Take our own frames off the end of a traceback, up to one of the file ``keep``: who reads it wants the code's."""
+    last = None
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if name == keep or not name.startswith(OURS):
+            last = trace
+        trace = trace.tb_next
+    if last is not None:
+        last.tb_next = None
 
 
 def encode_error(name: str, value: str, traceback: str) -> bytes:
@@ -77,9 +93,15 @@ class Stream(io.TextIOWrapper):
 
 
 def no_input(prompt: object = "") -> str:
-    """In the place of :func:`input`. Raises RuntimeError, which says why."""
+    """In the place of :func:`input`. Raises EOFError, as where nobody is at the keyboard, and says why."""
     __tracebackhide__ = True  # IPython leaves this frame out
-    raise RuntimeError("input() has nobody to ask in a sandbox; pass the value in instead")
+    raise EOFError("input() has nobody to ask in a sandbox; pass the value in instead")
+
+
+def no_password(prompt: str = "", stream: object = None, **_: object) -> str:
+    """In the place of :func:`getpass.getpass`, which would write to a terminal first. Raises EOFError."""
+    __tracebackhide__ = True
+    raise EOFError("getpass() has nobody to ask in a sandbox; pass the value in instead")
 
 
 def take_over(control: Control) -> None:
@@ -88,3 +110,4 @@ def take_over(control: Control) -> None:
     sys.stdout, sys.stderr = Stream(1, control), Stream(2, control)
     vars(sys).update(__stdout__=sys.stdout, __stderr__=sys.stderr)  # what code restores after a replacement
     builtins.input = no_input
+    getpass.getpass = no_password

@@ -371,10 +371,14 @@ def test_an_exception_group(box: Sandbox) -> None:
     assert "TypeError: two" in done.stderr
 
 
-def test_input_says_that_nobody_is_there(box: Sandbox) -> None:
-    done = box.run_code("input('?')")
+@pytest.mark.parametrize("name", ["input", "getpass"])
+def test_input_says_that_nobody_is_there(box: Sandbox, name: str) -> None:
+    done = box.run_code(f"from getpass import getpass\n{name}('?')")
     assert isinstance(done.error, ExecutionError)
-    assert str(done.error) == "RuntimeError: input() has nobody to ask in a sandbox; pass the value in instead"
+    assert str(done.error) == f"EOFError: {name}() has nobody to ask in a sandbox; pass the value in instead"
+    assert "agent_executor" not in done.error.traceback
+    assert (done.stdout, done.stderr) == ("", "")
+    assert run(box, "import sys\nsys.stdin.readline()").text == "''"
 
 
 @pytest.mark.parametrize("code", ["exit", "exit()", "quit()", "import sys; sys.exit(1)"])
