@@ -7,6 +7,7 @@ than a request may have as its answer, ends the channel.
 from __future__ import annotations
 
 import json
+import os
 import queue
 import secrets
 import threading
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from agent_executor.wire import Assembler, Decoder, Header, ProtocolError, encode_message, is_id, weight
+from agentbox_magic import forks
 from agentbox_magic.text import clean
 
 Message = tuple[Header, bytes]
@@ -101,6 +103,10 @@ class Call:
         self._messages.put((message, cost))
         self.on_message()
 
+    def abandon(self) -> None:
+        """In a fork: no more will come here. (The parent's asker is not woken.)"""
+        self._messages.put(None)
+
     def get(self, timeout: float | None = None) -> Message:
         """The next message, within ``timeout`` seconds.
 
@@ -153,6 +159,19 @@ class Channel:
         self.reason = ""
         self._thread = threading.Thread(target=self._read, name="agentbox-channel", daemon=True)
         self._thread.start()
+        self._owner = os.getpid()
+        forks.let_go(self)
+
+    def check_owner(self) -> None:
+        """Raises SandboxError in a fork of the process whose box it is."""
+        forks.check(self._owner)
+
+    def abandon(self) -> None:
+        """In a fork: let go of the pipe, and have whoever is in the middle of a call hear that no more will come."""
+        self.closed = True
+        self._pipe.close()
+        for call in list(self._calls.values()):
+            call.abandon()
 
     def handshake(self, timeout: float) -> Header:
         """Greet the supervisor; its greeting. Raises as :meth:`Call.get` does, or :class:`ProtocolError`."""
@@ -204,7 +223,9 @@ class Channel:
         return clean(self._pipe.stderr.decode("utf-8", "replace"), colour=False)
 
     def close(self) -> None:
-        """End the pipe, and with it the box."""
+        """End the pipe, and with it the box; in a fork nothing."""
+        if os.getpid() != self._owner:
+            return
         self._pipe.close()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 from agentbox_magic.limits import Limits
@@ -51,3 +52,5 @@ class Meter:
 
 
 METER = Meter()
+# In a fork: another thread of the parent's may have held it.
+os.register_at_fork(after_in_child=METER._lock._at_fork_reinit)  # type: ignore[attr-defined]  # not in its stubs

@@ -161,6 +161,8 @@ class Engine:
     """
 
     _lock = threading.Lock()
+    # In a fork: another thread of the parent's may have held it.
+    os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # not in its stubs
     _shared: tuple[int, Endpoint, Engine] | None = None
 
     def __init__(self, client: docker.APIClient, traits: Traits, where: Endpoint) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 import time
 from collections import deque
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from agent_executor.values import ERROR
-from agentbox_magic import values
+from agentbox_magic import forks, values
 from agentbox_magic.errors import ExecutionError, ExecutionInterrupted, SandboxError, TransferError
 from agentbox_magic.execution import Execution
 from agentbox_magic.sandbox import Sandbox
@@ -144,6 +145,16 @@ class Job(Generic[T]):
         self._last_line = ""
         self._lock = threading.Lock()
         self.shelf: Shelf | None = None
+        self._owner = os.getpid()
+        forks.let_go(self)
+
+    def abandon(self) -> None:
+        """In a fork: it runs in the parent, and its end is not heard of here."""
+        if not self._future.done():
+            self._future = Future()
+            self._future.set_exception(
+                SandboxError(f"this job belongs to process {self._owner}, and this is a fork of it; start one here")
+            )
 
     # -- for the caller -----------------------------------------------------------------------------------------------
 
@@ -357,3 +368,4 @@ class Crew:
 
 SPAWNED = Crew()
 """Runs the jobs of this process that no batch runs: together they are what the engine's machine carries."""
+os.register_at_fork(after_in_child=SPAWNED.__init__)  # type: ignore[misc]  # in a fork: its jobs are the parent's

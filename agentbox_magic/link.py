@@ -46,14 +46,20 @@ class Link:
         """Whether the box still listens."""
         return not (self.killed or self._channel.closed)
 
+    def check_owner(self) -> None:
+        """Raises SandboxError in a fork of the process whose box it is."""
+        self._channel.check_owner()
+
     def call(self, kind: str, payload: bytes = b"", *, budget: int, **fields: Any) -> Call:
         """Ask something whose answer has many parts. Raises SandboxClosedError."""
+        self.check_owner()
         if not self.is_open:
             raise SandboxClosedError("this sandbox has ended; create another")
         return self._channel.call(kind, payload, budget=budget, **fields)
 
     def send(self, header: Header, payload: bytes = b"") -> None:
         """Say something that has no answer of its own."""
+        self.check_owner()
         self._channel.send(header, payload)
 
     def interrupt(self, call: Call) -> None:
@@ -107,7 +113,9 @@ class Link:
             raise OutcomeUnknownError("the box does not answer; kill it and create another") from None
 
     def ended(self, error: ChannelClosedError) -> Exception:
-        """Why the pipe ended: the box broke the rules, we killed it, or it or its engine went away."""
+        """Why the pipe ended: the box broke the rules, we killed it, or it or its engine went away. Raises SandboxError
+        in a fork."""
+        self.check_owner()
         if error.reason:
             self._kill()
             return PolicyError(error.reason + "; it has been killed")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import io
+import os
 import threading
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ MAX_CALL = 32 * 2**20
 """Bytes of one call, which is one message."""
 
 _lock = threading.Lock()  # what is registered with cloudpickle is the whole process's
+# In a fork: another thread of the parent's may have held it.
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # not in its stubs
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types

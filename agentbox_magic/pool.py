@@ -47,11 +47,10 @@ class Wish:
 
 @dataclass
 class _Warm:
-    """A box that waits, or will: ``ready`` has it when it has started, and so has ``launched``, without a lock."""
+    """A box that waits, or will: ``ready`` has it when it has started."""
 
     wish: Wish
     ready: Future[Launched] = field(default_factory=Future)
-    launched: Launched | None = None
 
     @property
     def is_alive(self) -> bool:
@@ -200,12 +199,6 @@ class Pool:
         if thread is not None:
             thread.join()
 
-    def abandon(self) -> None:
-        """In a fork: they are the parent's. No lock is taken, because another thread may have held it."""
-        for warm in self._warm:
-            if warm.launched is not None:
-                warm.launched.channel.close()
-
     # -- what waits ---------------------------------------------------------------------------------------------------
 
     def _pick(self, wish: Wish) -> _Warm | None:
@@ -305,7 +298,6 @@ class Pool:
             except SandboxError:
                 launched.channel.close()
                 raise
-            warm.launched = launched
             warm.ready.set_result(launched)
         except Exception as error:
             why = error if isinstance(error, SandboxError) else SandboxError(str(error))
@@ -340,8 +332,8 @@ def current() -> Pool:
 
 
 def _after_fork() -> None:
+    """In a fork: what waits is the parent's."""
     global _pool
-    _pool.abandon()
     _pool = Pool()
 
 

@@ -46,6 +46,7 @@ class SocketPipe:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self._owner = os.getpid()
         self.stderr = bytearray()  # what PID 1 wrote before it could not go on, the relay tells as it starts
 
     def send(self, data: bytes) -> None:
@@ -61,8 +62,9 @@ class SocketPipe:
 
     def close(self) -> None:
         """Close both ways. Wakes a reader."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+        if os.getpid() == self._owner:  # a fork has a copy of the descriptor, and the connection is not its to end
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
 

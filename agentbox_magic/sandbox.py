@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import os
 import secrets
 import threading
 import weakref
@@ -54,6 +55,7 @@ class Sandbox:
         self._container = launched.container
         self._channel = channel = launched.channel
         self._lock = threading.Lock()
+        self._owner = os.getpid()
         self._python = launched.python
         self._detached = detached
         myself = weakref.ref(self)
@@ -225,10 +227,12 @@ class Sandbox:
 
     def is_running(self) -> bool:
         """Whether the box still listens."""
+        self._link.check_owner()
         return self._link.is_open
 
     def get_info(self) -> SandboxInfo:
         """The engine's view of it. Raises SandboxClosedError if it has ended."""
+        self._link.check_owner()
         found = self._engine.inspect(self._container)
         for one in self._engine.containers(f"{hardening.LABEL}=sandbox"):
             if found is not None and one["Id"] == self._container:
@@ -457,6 +461,7 @@ class Sandbox:
         """
         if not 0 < port < 2**16:
             raise ValueError(f"port {port} is out of range; give a whole number from 1 to 65535")
+        self._link.check_owner()
         with self._lock:
             forward = self._forwards.get(port)
             if forward is None or not forward.is_open:
@@ -491,6 +496,7 @@ class Sandbox:
             ...     box.files.exists("secret")
             False
         """
+        self._link.check_owner()
         try:
             configure(self._channel, "reset_request", env={**hardening.thread_counts(self.limits), **(env or {})})
         except SandboxError:
@@ -499,14 +505,17 @@ class Sandbox:
 
     def pause(self) -> None:
         """Freeze all that runs in it; it keeps its memory and uses no CPU. Deadlines go on."""
+        self._link.check_owner()
         self._engine.pause(self._container)
 
     def resume(self) -> None:
         """Let it go on."""
+        self._link.check_owner()
         self._engine.unpause(self._container)
 
     def disconnect(self) -> None:
         """Let go of a detached box, which goes on. Another box ends."""
+        self._link.check_owner()
         self._link.killed = True
         self._channel.close()
         if not self._detached:
@@ -518,6 +527,7 @@ class Sandbox:
         Args:
             wait: until the engine has removed the container. The box itself has ended in any case.
         """
+        self._link.check_owner()
         with self._lock:
             if self._link.killed:
                 return False
@@ -540,10 +550,11 @@ class Sandbox:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.kill()
+        if os.getpid() == self._owner:  # a fork may unwind its parent's frames; the box is the parent's
+            self.kill()
 
     def __repr__(self) -> str:
-        return f"Sandbox({self._container[:12]}, {'running' if self.is_running() else 'ended'})"
+        return f"Sandbox({self._container[:12]}, {'running' if self._link.is_open else 'ended'})"
 
 
 def _name(one: dict[str, Any]) -> str:
