@@ -33,6 +33,10 @@ BYTES = 16 * 2**20
 TIMEOUT = 60.0
 MAX_PARSED = 64 * 2**20
 """Memory that the arguments of all calls of one run may take once parsed."""
+ENDING = 8
+"""Threads of calls that have ended and may not be gone yet."""
+MAX_STEPS = 8
+"""Items of one generator that may be asked for before the first has come; a stand-in asks for one."""
 MAX_REFUSED = 1000
 """Refusals after which the agent is no honest one."""
 
@@ -184,10 +188,12 @@ class Desk:
         self._serving = {key: one for key, one in self._serving.items() if one.thread.is_alive()}
         if operation in ("next", "close"):
             if of in self._serving:
-                self._serving[of].steps.put((number, operation == "next"))
+                self._serving[of].ask(number, operation == "next")
             else:
                 self.reply(number, None)  # it has ended
             return
+        if number in self._serving:  # it would take the place of that one, which nobody could count or stop any more
+            raise ProtocolError("a request for a tool with the number of one that is under way")
         if operation != "call":
             raise ProtocolError("a request for a tool that asks for nothing known")
         record = ToolCall(clean(name[:100], colour=False))
@@ -195,7 +201,7 @@ class Desk:
             one = self._admit(record, name, payload)
             arguments = self._arguments(one, payload)
             record.arguments = arguments
-            if sum(one.record.outcome == "running" for one in self._serving.values()) >= AT_ONCE:
+            if len(self._serving) >= AT_ONCE + ENDING or self._running() >= AT_ONCE:
                 raise _RefusedError("", f"{AT_ONCE} calls are under way already; wait for one to end")
         except _RefusedError as refusal:
             record.outcome, record.error = "refused", str(refusal)
@@ -207,6 +213,9 @@ class Desk:
             return
         self.calls.append(record)
         self._serving[number] = _Serving(self, one, record, number, arguments)
+
+    def _running(self) -> int:
+        return sum(one.record.outcome == "running" for one in self._serving.values())
 
     def close(self) -> None:
         """The run has ended: nobody waits for what is under way."""
@@ -239,26 +248,23 @@ class Desk:
                 raise _RefusedError("", f"{one.name} may move {limit} in a run, and this would be more")
 
     def _arguments(self, one: Tool, payload: bytes) -> dict[str, Any]:
-        import jsonschema  # here: it takes a while, and most agents have no tools
-
         self._parsed += parsed_size(payload)
         if self._parsed > MAX_PARSED:
             raise _RefusedError("", "the arguments of all calls together are too large")
         try:
-            wish = json.loads(payload)
-            args, kwargs = list(wish["args"]), dict(wish["kwargs"])
+            wish = schema.load(payload)
+            args, kwargs = wish["args"], wish["kwargs"]
+            if not isinstance(args, list) or not isinstance(kwargs, dict):
+                raise TypeError("the arguments are not a list and an object")
             bound = inspect.signature(one.function).bind(*args, **kwargs).arguments
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise _RefusedError("TypeError", f"{one.name}: {str(error)[:200]}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            why = clean(str(error)[:200], colour=False)
+            raise _RefusedError("TypeError", f"{one.name}: {why}") from None
         for name, parameter in inspect.signature(one.function).parameters.items():
             if parameter.kind is parameter.VAR_KEYWORD:
                 bound.update(bound.pop(name, {}))
-        try:
-            jsonschema.Draft202012Validator(one.parameters).validate(bound)
-        except (jsonschema.ValidationError, RecursionError) as error:
-            where = ".".join(map(str, getattr(error, "path", ()))) or "the arguments"
-            why = str(getattr(error, "message", "nested too deeply"))[:200]
-            raise _RefusedError("TypeError", f"{one.name}: {where}: {why}") from None
+        if why := schema.fault(one.parameters, bound):
+            raise _RefusedError("TypeError", f"{one.name}: {clean(why, colour=False)}")
         return bound
 
     def reply(self, number: int, value: Any) -> int:
@@ -288,6 +294,12 @@ class _Serving:
         self.steps: queue.SimpleQueue[tuple[int, bool] | None] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self._serve, name=f"agentbox-tool-{one.name}", daemon=True)
         self.thread.start()
+
+    def ask(self, number: int, wants_more: bool) -> None:
+        """Another item of a generator, or none. Raises ProtocolError when more wait than an honest agent asks for."""
+        if self.steps.qsize() >= MAX_STEPS:
+            raise ProtocolError("too many items of one generator asked for at once")
+        self.steps.put((number, wants_more))
 
     def stop(self) -> None:
         """The agent has ended."""
@@ -347,15 +359,14 @@ class _Serving:
 
     def _check(self, value: Any) -> None:
         """Raises :class:`_RefusedError` for a result that the schema, JSON or the budget has no room for."""
-        import jsonschema
-
         try:
             body = json.dumps(value, allow_nan=False)
-            jsonschema.Draft202012Validator(self._tool.returns).validate(json.loads(body))
-        except (TypeError, ValueError, RecursionError, jsonschema.ValidationError) as error:
-            why = str(getattr(error, "message", error))[:200]
+            why = schema.fault(self._tool.returns, json.loads(body))
+        except (TypeError, ValueError, RecursionError) as error:
+            why = str(error)[:200]
+        if why:
             message = f"what {self._tool.name} returned is not what it should be: {why}"
-            raise _RefusedError("TypeError", message) from None
+            raise _RefusedError("TypeError", message)
         if len(body) > MAX_PAYLOAD:
             raise _RefusedError("", f"what {self._tool.name} returned is more than {format_size(MAX_PAYLOAD)}")
         self._desk.spend(self._tool, self.record, len(body))

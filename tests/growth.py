@@ -1,5 +1,5 @@
-"""What decoding and showing a value costs, in a process of its own. ``growth.py`` reads cases from a pickle on stdin; for
-each it writes the KiB by which its memory grew at most, and what came of it."""
+"""What decoding and showing a value costs, in a process of its own. ``growth.py`` reads cases from a pickle on stdin;
+for each it writes the KiB by which its memory grew at most, and what came of it."""
 
 from __future__ import annotations
 

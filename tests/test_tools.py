@@ -255,7 +255,7 @@ def test_what_can_be_a_tool() -> None:
     assert made["required"] == ["a", "b", "c", "d", "e"]
     assert made["properties"]["b"] == {"anyOf": [{"type": "integer"}, {"type": "null"}]}
     assert made["properties"]["c"]["items"] == {"type": "object", "additionalProperties": {"type": "number"}}
-    assert made["properties"]["d"] == {"enum": [1, "x"]}
+    assert made["properties"]["d"] == {"enum": [1, "x"], "type": ["integer", "string"]}
     assert made["properties"]["f"] == {"default": 0}
     assert made["additionalProperties"] is True
     assert schema.of_result(fine)["properties"]["at"] == {"type": "array", "items": {"type": "number"}}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from agent_executor.tools import AT_ONCE
 from agent_executor.wire import ProtocolError
 from agentbox_magic import PolicyError, Sandbox, TransferError, agent, tool
-from agentbox_magic.tools import Desk, named
+from agentbox_magic.tools import ENDING, Desk, named
 
 pytestmark = pytest.mark.usefixtures("no_tools_left")
 
@@ -182,6 +183,136 @@ def test_a_value_is_bounded() -> None:
         large()
     with pytest.raises((TransferError, PolicyError)):
         liar()
+
+
+def test_a_number_that_is_in_use_ends_the_box() -> None:
+    """It would take the place of the call under way, which nobody could count or stop any more: a box had a hundred at
+    once."""
+    gate, inside = threading.Event(), []
+
+    def hold() -> None:
+        inside.append(threading.get_ident())
+        gate.wait(30)
+
+    def flood() -> None:
+        import time
+
+        from agent_executor import tools
+
+        control: Any = tools._control
+        header = {"type": "tool_request", "name": "hold", "operation": "call", "of": 0, "call": 7}
+        for _ in range(100):
+            control.tell(header, b'{"args": [], "kwargs": {}}')
+        time.sleep(30)
+
+    before = threading.active_count()
+    try:
+        with pytest.raises(PolicyError, match="number of one that is under way"):
+            agent(tools=[hold], timeout=60)(flood)()
+        assert len(inside) == 1
+        assert threading.active_count() <= before + 1
+    finally:
+        gate.set()
+
+
+def test_threads_that_cannot_answer_are_counted() -> None:
+    """A box that reads nothing keeps the threads of calls that have ended; they are as many as the bound says."""
+    unread = threading.Event()
+    desk = Desk(named([tool(lambda: None, name="quick", calls=1000)]), lambda header, body: unread.wait(30) and None)
+    refused: list[Any] = []
+    desk.refuse = lambda *what: refused.append(what)  # type: ignore[method-assign]  # a refusal would wait as well
+    try:
+        for number in range(1, 60):
+            desk.request(
+                {"id": 1, "call": number, "of": 0, "name": "quick", "operation": "call"}, b'{"args":[],"kwargs":{}}'
+            )
+        assert sum(thread.name == "agentbox-tool-quick" for thread in threading.enumerate()) <= AT_ONCE + ENDING
+        assert len(refused) >= 59 - AT_ONCE - ENDING
+    finally:
+        unread.set()
+        desk.close()
+
+
+def test_items_asked_for_ahead_are_bounded() -> None:
+    def slow() -> Any:
+        gate.wait(30)
+        yield 1
+
+    gate = threading.Event()
+    desk = Desk(named([slow]), lambda header, body: None)
+    desk.request({"id": 1, "call": 1, "of": 0, "name": "slow", "operation": "call"}, b'{"args":[],"kwargs":{}}')
+
+    def flood() -> None:
+        for number in range(2, 1000):
+            desk.request({"id": 1, "call": number, "of": 1, "name": "slow", "operation": "next"}, b"")
+
+    with pytest.raises(ProtocolError, match="items of one generator"):
+        flood()
+    gate.set()
+    desk.close()
+
+
+def asked(hint: Any, argument: str | bytes) -> tuple[list[Any], str]:
+    """What a function with one parameter was called with, and what the agent was told."""
+    got: list[Any] = []
+
+    def take(n: Any) -> None:
+        got.append(n)
+
+    take.__annotations__["n"] = hint
+    answers: list[Any] = []
+    desk = Desk(named([take]), lambda header, body: answers.append((header["ok"], json.loads(body))))
+    raw = argument if isinstance(argument, bytes) else argument.encode()
+    desk.request({"id": 1, "call": 1, "of": 0, "name": "take", "operation": "call"},
+                 b'{"args": [' + raw + b'], "kwargs": {}}')  # fmt: skip
+    desk.close()
+    ((ok, said),) = answers
+    assert ok == bool(got)
+    return got, said or ""
+
+
+@pytest.mark.parametrize(
+    ("hint", "argument", "why"),
+    [
+        (float, "NaN", "NaN is not JSON"),
+        (float, "-Infinity", "-Infinity is not JSON"),
+        (float, "1e400", "1e400 is more than a number can be"),
+        (Any, "[1e999999999]", "is more than a number can be"),
+        (int, "1.0", "1.0 is not of type 'integer'"),
+        (int, "1e2", "100.0 is not of type 'integer'"),
+        (int, "true", "True is not of type 'integer'"),
+        (list[int], "[1, 2.0]", "n.1: 2.0 is not of type 'integer'"),
+        (Literal[1, "x"], "1.0", "1.0 is not of type"),
+        (Literal[1, "x"], "true", "True is not one of"),
+        (int, "9" * 4000, "a number has 4,000 digits"),
+        (Any, "9" * 10_000, "a number has 10,000 digits"),
+        (dict, '{"a": 1, "a": 2}', "has a key twice"),
+        (str, r'"\ud800"', "half of a surrogate pair"),
+        (dict, r'{"\uDFFF": 1}', "half of a surrogate pair"),
+        (str, b'"\xff"', "not UTF-8"),
+        (str, '"x"'.encode("utf-16-le"), "TypeError|property|Expecting|delimiter|control"),
+        (Any, "[" * 100_000 + "]" * 100_000, "nested too deeply"),
+        (list[int], "[" + "1.0," * 200_000 + "1]", "n.0: 1.0 is not of type"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_arguments_are_what_they_should_be(hint: Any, argument: str | bytes, why: str) -> None:
+    got, said = asked(hint, argument)
+    assert got == []
+    assert re.search(why, said), said
+    assert len(said) < 1000
+
+
+@pytest.mark.parametrize(
+    ("hint", "argument", "value"),
+    [(int, "-7", -7), (int, "9" * 100, int("9" * 100)), (float, "3", 3), (float, "1e308", 1e308),
+     (Literal[1, "x"], "1", 1), (str, r'"\ud83d\ude00"', "😀"), (Any, r'"\\ud800"', "\\ud800"), (list[int], "[]", [])],
+    ids=lambda value: str(value)[:20],
+)  # fmt: skip
+def test_arguments_that_are_right_arrive(hint: Any, argument: str, value: Any) -> None:
+    got, _ = asked(hint, argument)
+    assert got == [value]
+    assert type(got[0]) is type(value)
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
