@@ -279,7 +279,7 @@ def _derive(
     progress(f"looking at {name}", 0.5)
     facts = _probe(engine, name, known)
     marks = {images.LABEL: "image", images.EXECUTOR_LABEL: images.executor_hash()}
-    with tempfile.TemporaryDirectory(prefix="agentbox-") as folder:
+    with images.workplace() as folder:
         files: dict[str, bytes] = {}
         if labels.get(images.EXECUTOR_LABEL) != images.executor_hash():
             files.update((f"{_HOME}/{path}", data) for path, data in images.executor_files())
@@ -291,12 +291,10 @@ def _derive(
                     f"packages cannot be added to the image {name}: its Python is not CPython with a lock (GIL); "
                     "name another image, or one that has them"
                 )
-            tree = wheels.install(
-                specs, facts.target, Path(folder), lambda text, part: progress(text, 0.55 + part * 0.3)
-            )
+            tree = wheels.install(specs, facts.target, folder, lambda text, part: progress(text, 0.55 + part * 0.3))
         if tree:
             files[f"{facts.site.lstrip('/')}/agentbox-packages.pth"] = f"/{_HOME}/packages\n".encode()
-        layer = Path(folder) / "layer.tar"
+        layer = folder / "layer.tar"
         with tarfile.open(layer, "w") as tar:
             for path, data in files.items():
                 images.add_file(tar, path, data)
@@ -307,7 +305,7 @@ def _derive(
             for path, data in _compiled(engine, name, known, start, files, tree):
                 images.add_file(tar, path, data)
         progress("building the image", 0.95)
-        with tempfile.TemporaryFile() as context:
+        with tempfile.TemporaryFile(dir=folder) as context:
             _context(context, layer)
             for _ in engine.build(context, derived, {"BASE": known["Id"]}, marks):
                 pass

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
+import re
 import socket
 import struct
 import threading
@@ -13,6 +15,7 @@ from typing import IO, Any
 import docker
 import docker.errors
 import requests.exceptions
+import urllib3.exceptions
 
 from agentbox_magic import endpoint
 from agentbox_magic.endpoint import DEFAULT, Endpoint
@@ -40,9 +43,26 @@ def _plain_errors() -> Iterator[None]:
     try:
         yield
     except docker.errors.APIError as error:
-        raise SandboxError(f"the Docker engine refused: {error.explanation or error}") from error
-    except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
+        raise refused(SandboxError, f"the Docker engine refused: {error.explanation or error}") from error
+    except (
+        docker.errors.DockerException, requests.exceptions.RequestException, OSError,
+        # What reads an answer piece by piece sees these as they are.
+        urllib3.exceptions.HTTPError, http.client.HTTPException,
+    ) as error:  # fmt: skip
         raise unavailable(error) from error
+
+
+def refused(kind: type[SandboxError], said: str) -> SandboxError:
+    """An error of the engine's own, with what helps where its disk is to blame."""
+    if re.search("no space left on device|disk quota exceeded|read-only file system", said, re.IGNORECASE):
+        shared = Engine._shared
+        root = shared[2].data_root if shared else ""
+        said = said.strip().splitlines()[-1][:300]
+        return kind(
+            f"the disk of the Docker engine cannot be written ({root or 'its data root'}, on the engine's machine): "
+            f"{said}; free some there, such as with docker system prune"
+        )
+    return kind(said)
 
 
 def unavailable(error: BaseException) -> EngineUnavailableError:
@@ -158,6 +178,7 @@ class Engine:
     Attributes:
         traits: what kind of engine it is.
         where: its address.
+        data_root: where it keeps images and containers, on its own machine; empty if it does not say.
     """
 
     _lock = threading.Lock()
@@ -169,6 +190,7 @@ class Engine:
         self._client = client
         self.traits = traits
         self.where = where
+        self.data_root = ""
         self._capacity: tuple[int, int] | None = None
 
     @classmethod
@@ -191,7 +213,9 @@ class Engine:
                     raise EngineUnavailableError(
                         f"the Docker engine is {version['Version']}, which is too old; install 20.10 or newer"
                     )
-                engine = cls(client, Traits.of(where.url, version, client.info()), where)
+                info = client.info()
+                engine = cls(client, Traits.of(where.url, version, info), where)
+                engine.data_root = str(info.get("DockerRootDir") or "")
             cls._shared = os.getpid(), where, engine
             return engine
 
@@ -359,9 +383,9 @@ class Engine:
             with _plain_errors():
                 for record in start():
                     if "error" in record:
-                        raise ImageError(str(record["error"]).strip())
+                        raise refused(ImageError, str(record["error"]).strip())
                     yield record
         except SandboxError as error:
             if isinstance(error.__cause__, docker.errors.APIError):
-                raise ImageError(str(error.__cause__.explanation)) from error
+                raise refused(ImageError, str(error.__cause__.explanation)) from error
             raise

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, overload
 
 from agent_executor.wire import Header, ProtocolError
+from agentbox_magic import disk, scratch
 from agentbox_magic.channel import Call, parse
 from agentbox_magic.errors import TransferError
 from agentbox_magic.limits import format_size
@@ -282,21 +283,27 @@ class Files:
 
         Raises:
             FileExistsError: ``local`` exists.
-            TransferError: a cap was passed, or a name cannot be one of a copy; nothing is left behind.
+            TransferError: a cap was passed, a name cannot be one of a copy, or there is no room here; nothing is left
+                behind.
         """
         target = Path(local)
         if os.path.lexists(target):
             raise FileExistsError(f"{target} exists; remove it or download to another path")
-        with tempfile.TemporaryDirectory(prefix=".agentbox-", dir=target.parent) as folder:
-            receiver = Receiver(Path(folder), max_size, max_files)
+        here = "free some, or download to another path"
+        with contextlib.ExitStack() as stack:
+            with disk.written(target, here, TransferError):
+                folder = stack.enter_context(scratch.folder(target.parent))
+                receiver = Receiver(folder, max_size, max_files)
             pieces = self._pieces("download", path=path)
             try:
                 with self._link.guard():
                     for header, body in pieces:
-                        receiver.add(header, body)
+                        with disk.written(target, here, TransferError):
+                            receiver.add(header, body)
             finally:
-                receiver.close()
                 pieces.close()
+                with disk.written(target, here, TransferError):
+                    receiver.close()
             receiver.made.rename(target)
         return Transfer(receiver.files, receiver.size, receiver.skipped)
 

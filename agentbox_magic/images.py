@@ -7,9 +7,11 @@ configuration, and installed in the image without a network.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
+import os
 import re
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import agent_executor
-from agentbox_magic import resources
+from agentbox_magic import disk, resources, scratch
 from agentbox_magic.engine import Engine
 from agentbox_magic.errors import ImageError
 from agentbox_magic.limits import format_size
@@ -33,6 +35,7 @@ EXECUTOR = Path(agent_executor.__file__).parent
 LABEL = "agentbox"
 EXECUTOR_LABEL = "agentbox.executor"
 """On an image that holds the executor: which."""
+NO_ROOM = "free some there, or set TMPDIR to another directory"
 PIP = (sys.executable, "-m", "pip")
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _MANYLINUX = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_24", "manylinux_2_17", "manylinux2014", "linux")
@@ -125,10 +128,10 @@ def find(engine: Engine) -> str | None:
 def _make(engine: Engine, progress: Progress) -> str:
     base, minor = _base(engine, lambda text, part: progress(text, part * 0.4))
     name = _image_of(minor)
-    with tempfile.TemporaryDirectory(prefix="agentbox-") as folder:
-        wheels = Path(folder) / "wheels"
+    with workplace() as folder:
+        wheels = folder / "wheels"
         _download_wheels(wheels, minor, engine.traits.architecture, lambda text, part: progress(text, 0.4 + part * 0.3))
-        with tempfile.TemporaryFile() as context:
+        with tempfile.TemporaryFile(dir=folder) as context:
             with tarfile.open(fileobj=context, mode="w") as tar:
                 for member, data in _context_files():
                     add_file(tar, member, data)
@@ -141,6 +144,15 @@ def _make(engine: Engine, progress: Progress) -> str:
                     progress(f"building: {step[3][:60]}", 0.7 + 0.3 * (int(step[1]) - 1) / int(step[2]))
     progress("image ready", 1.0)
     return name
+
+
+@contextlib.contextmanager
+def workplace() -> Iterator[Path]:
+    """A directory to build in. Raises ImageError where this machine has no room for it."""
+    where = tempfile.gettempdir()
+    with disk.written(where, NO_ROOM, ImageError), scratch.folder() as folder:
+        folder.chmod(0o755)  # mmdebstrap works as other users too
+        yield folder
 
 
 def forget(name: str) -> None:
@@ -215,9 +227,9 @@ def _offline_base(engine: Engine, progress: Progress, why: ImageError) -> tuple[
     if engine.image(name):
         return name, minor
     progress(f"no image registry answers; building the base from the packages of {release}", 0.0)
-    with tempfile.TemporaryDirectory(prefix="agentbox-") as folder:
+    with workplace() as folder:
         tar = f"{folder}/base.tar"
-        lines = run(["sh", str(script), tar, release], lambda line: ImageError(
+        lines = run(["sh", str(script), tar, release], folder, lambda line: ImageError(
             f"the base image cannot be pulled ({why}) nor built here ({line}); "
             f"load {_official(python_minor())} with docker load, or make a registry reachable"
         ))  # fmt: skip
@@ -247,7 +259,7 @@ def _download_wheels(folder: Path, minor: str, architecture: str, progress: Prog
                "--disable-pip-version-check", "--no-input", "--progress-bar=off", "--implementation=cp",
                f"--python-version={minor}", *(f"--platform={name}_{machine}" for name in _MANYLINUX),
                f"--dest={folder}", f"--requirement={lock}"]  # fmt: skip
-    lines = run(command, lambda line: ImageError(
+    lines = run(command, folder.parent, lambda line: ImageError(
         f"the image's packages cannot be fetched with pip: {line}; check pip's configuration (pip config list)"
     ))  # fmt: skip
     done = 0
@@ -283,16 +295,30 @@ def wheel_environment(minor: str, machine: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def run(command: list[str], failed: Callable[[str], ImageError]) -> Iterator[str]:
-    """The lines a command prints, as it prints them; when it fails, what ``failed`` makes of its last error line."""
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as process:
-        last = ""
+def run(command: list[str], folder: Path, failed: Callable[[str], ImageError]) -> Iterator[str]:
+    """The lines a command prints, as it prints them; it ends with us.
+
+    Args:
+        command: words.
+        folder: a :func:`workplace`, where it may put what it needs for itself.
+        failed: makes the error of its last error line.
+    """
+    with (
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            errors="replace", env={**os.environ, "TMPDIR": str(folder)}, start_new_session=True,
+        ) as process,
+        scratch.program(process),
+    ):  # fmt: skip
+        last, full = "", False
         assert process.stdout is not None
         for line in process.stdout:
+            full = full or disk.said_so(line)
             if line.strip():
                 last = line.strip() if not last.startswith(("ERROR", "E:")) else last
                 yield line.strip()
+        process.wait()
+    if process.returncode and full:
+        raise ImageError(f"{folder.parent} cannot be written: {last[:200]}; {NO_ROOM}")
     if process.returncode:
         raise failed(last[:300])

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from agent_executor.wire import Header, ProtocolError
+from agentbox_magic import disk
 from agentbox_magic.channel import parse
 from agentbox_magic.errors import TransferError
 from agentbox_magic.limits import format_size
@@ -31,7 +32,8 @@ class Receiver:
         self.made.mkdir()
 
     def add(self, header: Header, body: bytes) -> None:
-        """Take one piece; :attr:`made` is the copy when the last has been taken."""
+        """Take one piece; :attr:`made` is the copy when the last has been taken. Raises OSError where this machine's
+        disk takes nothing."""
         if header["type"] == "entry":
             self.close()
             self._begin(parse(body))
@@ -78,6 +80,8 @@ class Receiver:
                 self._file = os.fdopen(new, "wb")
                 self.files += 1
         except (OSError, ValueError) as error:
+            if disk.is_to_blame(error):
+                raise
             raise TransferError(
                 f"the box's file {str(entry.get('path'))[:100]!r} cannot be written here: {error}"
             ) from None

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent_executor.wire import Decoder, Header, ProtocolError, encode, is_id
-from agentbox_magic import hardening
+from agentbox_magic import disk, hardening
 from agentbox_magic.engine import Engine
 from agentbox_magic.errors import SandboxError
 
@@ -36,6 +36,7 @@ PARTING_SECONDS = 5.0
 """How long the last words of a box may take on their way to one of those connected."""
 DEAF = 2**27
 """Bytes waiting for one of those connected above which it is cut off, because it does not read."""
+_NO_ROOM = "detached boxes need a few bytes there; free some, or make it writable"
 _READY = "ready"
 ENDS = frozenset({"reply", "execute_reply"})
 """What answers a request for good."""
@@ -80,7 +81,7 @@ def folder() -> Path:
     uid = os.getuid()
     runtime = Path(RUNTIME, str(uid))
     path = runtime / "agentbox" if runtime.is_dir() else Path(TEMPORARY, f"agentbox-{uid}")
-    with contextlib.suppress(FileExistsError):
+    with contextlib.suppress(FileExistsError), disk.written(path, _NO_ROOM):
         path.mkdir(mode=0o700)
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != uid or status.st_mode & 0o077:
@@ -109,7 +110,9 @@ def only_one(name: str) -> Iterator[None]:
     """One process of this user at a time: starts or ends the relay of a box, or does something else with a name."""
     path = _lock_path(name)
     while True:
-        with path.open("w") as file:
+        with disk.written(path, _NO_ROOM):
+            file = path.open("w")
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if not _is_at(path, file.fileno()):  # the one before us removed it
                 continue
@@ -251,7 +254,8 @@ class Relay:
         self._path = _socket_path(container)
         self._path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(self._path))
+        with disk.written(self._path, _NO_ROOM):
+            self._listener.bind(str(self._path))
         self._listener.listen(64)
         self._listener.settimeout(IDLE_SECONDS)
 

@@ -98,7 +98,7 @@ def install(specs: Sequence[str], target: Target, folder: Path, progress: Progre
     # Isolated: the user's configuration may name another place to install to, and here nothing is fetched.
     command = [*PIP, "install", "--isolated", "--no-index", "--no-deps", "--no-compile", "--disable-pip-version-check",
                "--no-input", *_tags(target), f"--target={packages}", *map(str, new)]  # fmt: skip
-    for _line in run(command, lambda line: ImageError(f"the packages cannot be unpacked: {line}")):
+    for _line in run(command, folder, lambda line: ImageError(f"the packages cannot be unpacked: {line}")):
         pass
     _point_scripts(packages / "bin", target.executable)
     return packages
@@ -133,7 +133,7 @@ def _download(wanted: Sequence[str], target: Target, wheels: Path, progress: Pro
                f"--dest={wheels}", f"--constraint={constraints}", *wanted]  # fmt: skip
     said: list[str] = []
     count = 0
-    for line in run(command, lambda line: _explain(line, said, wanted, target)):
+    for line in run(command, wheels.parent, lambda line: _explain(line, said, wanted, target)):
         said.append(line)
         if line.startswith("Collecting "):
             count += 1
