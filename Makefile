@@ -1,15 +1,29 @@
-# Every target does its own set-up (.ci/setup): .venv, a Docker engine that answers, the image.
-.PHONY: demo test check fuzz lab notebooks screenshots bench bench-peers bench-security lock setup clean
+# Every target does its own set-up (.ci/setup): .venv, a Docker engine that answers, the image. What else is made is in build/.
+.PHONY: demo test test-python vm-test check fuzz lab notebooks screenshots bench bench-peers bench-security lock setup clean
 python = .venv/bin/python
+debian = build/debian13
+# The tests that need no engine, so that they can be run under another Python wherever its packages can be had.
+units = tests/fuzz $(patsubst %,tests/test_%.py,imports limits receiver text traits values values_hostile wheel wire) \
+  image/agent_executor agentbox_magic/display agentbox_magic/images.py agentbox_magic/packages.py
 
 demo: setup ## run the quickstart notebook and print its outputs
 	@$(python) .ci/demo.py
 
-test: setup check ## the whole test suite
+test: setup ## the whole test suite, and what needs no engine under Python 3.13 too
 	@.ci/test-tools
+	@.ci/debian make $(debian) & $(MAKE) --no-print-directory check; status=$$?; wait; exit $$status
+	@if [ -e $(debian)/opt/.installed ]; then .ci/debian run $(debian) python -m pytest --units $(units); \
+	else echo "nothing is run under Python 3.13, for the reason above"; fi
 	$(python) -m pytest
 	AGENTBOX_LIVE=0 $(python) -m pytest -n 2 --dist loadfile --nbval --nbval-current-env --nbval-cell-timeout 120 \
 	  --nbval-sanitize-with tests/nbval-sanitize.cfg notebooks
+
+test-python: setup ## the whole test suite, or TESTS, under Debian 13's Python 3.13, on the same engine
+	@.ci/debian make $(debian)
+	.ci/debian run $(debian) python -m pytest $(TESTS)
+
+vm-test: setup ## the whole test suite, or TESTS, in a Debian 13 machine in QEMU: cgroup v2, AppArmor, newer engines; slow
+	.ci/vm test $(TESTS)
 
 check: setup ## formatting, lint, types
 	$(python) -m ruff format --check .

@@ -21,14 +21,22 @@ from agentbox_magic.engine import Engine
 from agentbox_magic.hardening import LABEL, OWNER, WARM
 
 
-def pytest_configure() -> None:
-    """Take Ctrl-C as a person's process does: whoever starts the tests in the background has it ignored."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--units", action="store_true", help="only the tests that need no engine")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Ctrl-C as a person's process takes it: whoever starts the tests in the background has it ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if config.getoption("--units"):
+        os.environ["DOCKER_HOST"] = "unix:///nowhere/docker.sock"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def image() -> str:
+def image(request: pytest.FixtureRequest) -> str:
     """The image, built before any test counts on it."""
+    if request.config.getoption("--units"):
+        return ""
     return images.build(Engine.connect(), lambda text, part: None)
 
 
@@ -41,8 +49,12 @@ def client() -> Iterator[docker.DockerClient]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _derived_images(client: docker.DockerClient) -> Iterator[None]:
+def _derived_images(request: pytest.FixtureRequest) -> Iterator[None]:
     """Remove the derived images that the tests leave."""
+    if request.config.getoption("--units"):
+        yield
+        return
+    client: docker.DockerClient = request.getfixturevalue("client")
 
     def now() -> set[str]:
         return {tag for image in client.images.list(name=derived.REPOSITORY) for tag in image.tags}

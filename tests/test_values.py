@@ -169,7 +169,7 @@ class Text(str):
         pd.Timestamp("2024-02-29 12:00:00.123456789"), pd.Timestamp("2024-10-27T00:30Z").tz_convert("Europe/Paris"),
         pd.Timestamp("2024-01-01").as_unit("s"), pd.Timedelta("1 day 00:00:00.000000001"), pd.NaT, pd.NA,
         np.float64("nan"), np.longdouble("1.1"), np.str_(""), np.str_("é"), np.bytes_(b""), np.bool_(True),
-        np.datetime64("2024-01-01", "D"), np.datetime64("NaT"), np.timedelta64(5, "m"), np.complex64(1 + 2j),
+        np.datetime64("2024-01-01", "D"), np.datetime64("NaT", "s"), np.timedelta64(5, "m"), np.complex64(1 + 2j),
         np.array([(1, 2.5, "x")], dtype=[("a", "i4"), ("b", ">f8", (2,)), ("c", "U3")]), np.array(5), np.zeros((0, 7)),
         np.asfortranarray(np.arange(6).reshape(2, 3)), np.arange(10)[::-2], np.array(["a", "bcd"]),
         pd.Index([1, 2], name="n"), pd.Index(["a", "b"]), pd.Index([1.5, None]), pd.RangeIndex(2, 10, 3, name="r"),
