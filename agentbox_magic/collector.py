@@ -275,6 +275,8 @@ class Collector:
         if status == "timeout":
             return self.timed_out()
         if status == "oom":
+            if header.get("sockets") is True:
+                return self._full_sockets()
             return self.out_of_memory(self.execution.usage.memory_peak)
         if status == "lost":
             return OutcomeUnknownError("the box does not know how the run ended")
@@ -296,6 +298,13 @@ class Collector:
         """The error of a run that passed its deadline."""
         limit = self._timeout or 0
         return TimeLimitError(f"killed: ran past its {limit:g} s; raise timeout, such as --timeout {limit * 2:g}")
+
+    def _full_sockets(self) -> MemoryLimitError:
+        limit = self._limits.mem
+        return MemoryLimitError(
+            f"killed: its sockets held more than a quarter of its {format_size(limit)}; read what is sent and close "
+            f"what is done with, or raise mem, such as --mem {2 * limit // 2**20}m"
+        )
 
     def out_of_memory(self, peak: int | None) -> MemoryLimitError:
         """The error of a run that the kernel killed for memory."""

@@ -273,8 +273,8 @@ _ATTACKS = (
             "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('1.1.1.1', 53))", "ENETUNREACH EHOSTUNREACH",
             _RUNTIME, "no network"),
     _Attack("loopback only", "listed its interfaces",
-            "names = {name for _, name in socket.if_nameindex()} - {'lo'}\nif names: raise Open(' '.join(names))\n"
-            "raise Holds", "Holds", _RUNTIME),
+            "names = {line.split(':')[0].strip() for line in read('/proc/net/dev').splitlines() if ':' in line}\n"
+            "names -= {'lo'}\nif names: raise Open(' '.join(names))\nraise Holds", "Holds", _RUNTIME),
     _Attack("no system call that none needs", "tried 20", """
 numbers = {  # of x86-64, and of the rest
     'unshare': (272, 97), 'setns': (308, 268), 'mount': (165, 40), 'bpf': (321, 280), 'keyctl': (250, 219),
@@ -291,6 +291,33 @@ if names: raise Open(' '.join(names))
 raise Holds
 """, "Holds", own_kernel=True),
     _Attack("no sockets to the hypervisor", "made an AF_VSOCK socket", "socket.socket(40)", "EPERM EAFNOSUPPORT"),
+    _Attack("no memory by netlink", "made an AF_NETLINK socket", "socket.socket(16, socket.SOCK_RAW)",
+            "ENOSYS EPERM EAFNOSUPPORT", own_kernel=True),
+    _Attack("no protocols but TCP and UDP", "made a socket of MPTCP",
+            "socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)", "EPERM", own_kernel=True),
+    _Attack("no huge pages of the host", "mapped some, of a size that none has", """
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_ssize_t
+if libc.mmap(None, ctypes.c_size_t(2**21), 3, 0x40022 | 1 << 26, -1, ctypes.c_long(0)) == -1:
+    raise OSError(ctypes.get_errno(), '')
+""", "ENOMEM", own_kernel=True),
+    _Attack("socket buffers stay small", "asked for larger ones", """
+one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+before = one.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2 * before)
+sizes = [int(read('/proc/sys/net/ipv4/tcp_%smem' % way).split()[2]) for way in 'rw']
+holds(one.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == before and max(sizes) <= 65536)
+""", "Holds", _RUNTIME, own_kernel=True),
+    _Attack("what sockets hold is bounded", f"left {format_size(LIMITS.mem // 2)} unread", f"""
+sockets, held = [], 0
+while held < {LIMITS.mem // 2}:
+    one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    one.bind(('127.0.0.1', 0))
+    for _ in range(4): one.sendto(bytes(40000), one.getsockname())
+    sockets.append(one)
+    held += 160000
+time.sleep(5)
+""", "oom", _REPORT, own_kernel=True),
     _Attack("no terminals of the host", "opened one", "os.openpty()", "ENOENT EROFS"),
     _Attack("PID 1 is closed", "opened its memory", "open('/proc/1/mem', 'r+b')", "EACCES"),
     _Attack("what tells of the host is masked", f"read {len(hardening.MASKED_PATHS)} paths", f"""

@@ -62,6 +62,13 @@ READONLY_PATHS = ["/proc/sys", "/proc/sysrq-trigger"]
 """Those of the engine's own defaults that are not masked; naming them keeps them where an engine has others."""
 
 
+SYSCTLS = {"net.ipv4.tcp_rmem": "4096 65536 65536", "net.ipv4.tcp_wmem": "4096 16384 65536"}
+"""The least, first and largest buffer of a TCP connection in bytes, in the box's own network. What it holds is charged
+to nobody on cgroup v1; PID 1 looks how many there are (``agent_executor/sockets.py``). On loopback larger ones, which
+outgrow the processor's caches, are no faster. UDP has no such setting: its buffers are the machine's default, because
+the filter lets nobody raise them."""
+
+
 @dataclass(frozen=True)
 class Start:
     """How an image is started; as it stands, ours.
@@ -281,6 +288,7 @@ def container_config(limits: Limits, box: Box) -> dict[str, Any]:
             "DnsSearch": [],
             "ExtraHosts": [],
             "Links": [],
+            "Sysctls": SYSCTLS,
             # -- what it can write
             "ReadonlyRootfs": True,
             "Binds": [],

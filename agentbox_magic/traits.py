@@ -6,6 +6,7 @@ to this engine, and :meth:`Traits.host_kernel` tells what can be looked up about
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from agentbox_magic.errors import SandboxError
 APPARMOR = "agentbox"
 """The profile in ``apparmor/``, once an administrator has loaded it."""
 
+TCP_BUFFERS = (4, 15)
+"""The first Linux where each network has buffer sizes of its own."""
 _GVISOR_PIDS = 256
 """gVisor's own threads, and a process of the host's for each address space: its pids limit is about these."""
 
@@ -32,6 +35,7 @@ class Traits:
         architecture: in Go's words: ``"amd64"``, ``"arm64"``.
         local: its containers' processes are in our ``/proc``.
         cgroup: 1 or 2.
+        kernel: the version of its kernel.
         rootless: it runs without root, in a user namespace.
         userns: users in a container are others on the host.
         apparmor: the AppArmor profile of a box: ours, ``"docker-default"``, or empty where the kernel has none.
@@ -44,6 +48,7 @@ class Traits:
     architecture: str
     local: bool
     cgroup: int
+    kernel: tuple[int, ...]
     rootless: bool
     userns: bool
     apparmor: str
@@ -66,6 +71,7 @@ class Traits:
             architecture=version["Arch"],
             local=local,
             cgroup=int(info.get("CgroupVersion") or 1),
+            kernel=tuple(map(int, re.findall(r"\d+", info.get("KernelVersion") or "")[:2])) or TCP_BUFFERS,
             rootless="rootless" in options or bool(info.get("Rootless")),
             userns="userns" in options,
             apparmor=apparmor,
@@ -100,6 +106,8 @@ class Traits:
         kind = self.kind(host["Runtime"])
         if self.cgroup != 1:
             host.pop("MemorySwappiness", None)  # version 2 has no such thing; MemorySwap does it
+        if self.kernel < TCP_BUFFERS or kind == "gvisor":  # whose network is its own, in memory that is counted
+            host.pop("Sysctls", None)
         if self.apparmor:
             host["SecurityOpt"] = [*host["SecurityOpt"], f"apparmor={self.apparmor}"]
         if kind == "gvisor":
@@ -139,7 +147,8 @@ def _for_podman(host: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_podman(told: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    silent = {name: asked[name] for name in ("CapDrop", "CgroupnsMode", "MaskedPaths", "ReadonlyPaths")}
+    names = ("CapDrop", "CgroupnsMode", "MaskedPaths", "ReadonlyPaths", "Sysctls")
+    silent = {name: asked[name] for name in names if name in asked}
     masks = [option for option in asked["SecurityOpt"] if option.startswith("mask=")]
     security = [
         "no-new-privileges:true" if option == "no-new-privileges" else option

@@ -12,11 +12,14 @@ import concurrent.futures
 import contextlib
 import ctypes
 import fcntl
+import functools
+import http.server
 import importlib.util
 import io
 import json
 import mmap
 import multiprocessing
+import multiprocessing.managers
 import os
 import random
 import resource
@@ -34,6 +37,9 @@ import tempfile
 import threading
 import time
 import traceback
+import urllib.request
+import xmlrpc.client
+import xmlrpc.server
 import zipfile
 from multiprocessing import shared_memory
 from pathlib import Path
@@ -241,8 +247,65 @@ def sockets(folder: Path) -> None:
         socket.getaddrinfo("localhost", 80)
     with contextlib.suppress(OSError):
         socket.create_connection(("192.0.2.1", 80), 0.1)
-    socket.if_nameindex()
+    assert socket.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
+    with contextlib.suppress(OSError):  # it asks netlink
+        socket.if_nameindex()
     socket.gethostname()
+
+
+def options(folder: Path) -> None:
+    """What servers, clients and their libraries set."""
+    with socket.socket() as tcp:
+        for level, name, value in (
+            (socket.SOL_SOCKET, "SO_REUSEADDR", 1), (socket.SOL_SOCKET, "SO_REUSEPORT", 1),
+            (socket.SOL_SOCKET, "SO_KEEPALIVE", 1), (socket.SOL_SOCKET, "SO_SNDBUF", 2**20),
+            (socket.SOL_SOCKET, "SO_RCVBUF", 2**20), (socket.SOL_SOCKET, "SO_OOBINLINE", 1),
+            (socket.IPPROTO_TCP, "TCP_NODELAY", 1), (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 60),
+            (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 60), (socket.IPPROTO_TCP, "TCP_KEEPCNT", 6),
+            (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 1000), (socket.IPPROTO_TCP, "TCP_QUICKACK", 1),
+            (socket.IPPROTO_IP, "IP_TOS", 16),
+        ):  # fmt: skip
+            tcp.setsockopt(level, getattr(socket, name), value)
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        tcp.settimeout(1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        udp.setsockopt(socket.IPPROTO_IP, 11, 1)  # IP_RECVERR, as the C library's resolver does
+        udp.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 1)
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as tcp:
+        tcp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+
+
+def servers(folder: Path) -> None:
+    (folder / "page").write_text("hello")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    handler.func.log_message = lambda *words: None  # type: ignore[method-assign]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/page") as answer:
+            assert answer.read() == b"hello"
+        server.shutdown()
+    with xmlrpc.server.SimpleXMLRPCServer(("127.0.0.1", 0), logRequests=False) as server:
+        server.register_function(pow)
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        assert xmlrpc.client.ServerProxy("http://{}:{}".format(*server.server_address)).pow(2, 3) == 8
+    with multiprocessing.managers.SyncManager(("127.0.0.1", 0), b"key") as manager:
+        assert list(manager.list([1])) == [1]
+
+
+def machine(folder: Path) -> None:
+    import psutil
+
+    assert psutil.net_if_stats()["lo"].isup
+    psutil.net_io_counters(pernic=True)
+    psutil.net_connections()
+    psutil.cpu_percent()
+    psutil.virtual_memory()
+    psutil.disk_usage("/")
+    psutil.Process().as_dict()
+    for question in (psutil.net_if_addrs, psutil.sensors_battery):
+        with contextlib.suppress(OSError):
+            question()
 
 
 def threads(folder: Path) -> None:
@@ -278,11 +341,15 @@ async def _asyncio(folder: Path) -> None:
     assert await reader.read() == b"x"
     writer.close()
     server.close()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, ("127.0.0.1", 0))
+    transport.sendto(b"x", transport.get_extra_info("sockname"))
+    transport.close()
     await asyncio.start_unix_server(answer, str(folder / "asyncio"))
     command = await asyncio.create_subprocess_exec("echo", "hi", stdout=subprocess.PIPE)
     assert (await command.communicate())[0] == b"hi\n"
     assert await asyncio.to_thread(abs, -1) == 1
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, lambda: None)
+    loop.add_signal_handler(signal.SIGUSR1, lambda: None)
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(asyncio.sleep(1), 0.01)
 
@@ -446,8 +513,8 @@ def terminal(folder: Path) -> None:
 
 
 AREAS = [
-    files, process, signals, pipes, sockets, threads, loops, processes, shell, sqlite, library, terminal, installer,
-    numeric, frames, plots, arrow, images,
+    files, process, signals, pipes, sockets, options, servers, threads, loops, processes, shell, sqlite, library,
+    terminal, installer, machine, numeric, frames, plots, arrow, images,
 ]  # fmt: skip
 
 

@@ -23,7 +23,7 @@ watching = pytest.mark.skipif(
 
 def derive(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(SECCOMP / "derive"), *arguments], check=False, capture_output=True, text=True, timeout=170
+        [sys.executable, str(SECCOMP / "derive"), *arguments], check=False, capture_output=True, text=True, timeout=270
     )
 
 
@@ -42,6 +42,7 @@ def test_it_allows_at_least_70_calls_fewer_than_docker() -> None:
 
 
 @watching
+@pytest.mark.timeout(300)
 def test_the_workload_runs_and_nothing_that_matters_is_denied() -> None:
     done = derive("check")
     assert "denied, unexpectedly: nothing" in done.stdout
@@ -51,6 +52,7 @@ def test_the_workload_runs_and_nothing_that_matters_is_denied() -> None:
 
 
 @watching
+@pytest.mark.timeout(300)
 def test_a_denial_that_matters_is_seen() -> None:
     """The control: of a call that is not named, and of an argument that no rule names."""
     packet = "import socket; socket.socket(socket.AF_PACKET)"

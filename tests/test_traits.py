@@ -54,6 +54,13 @@ def test_swappiness_is_for_the_first_version_of_cgroups() -> None:
     assert translated(engine(CgroupVersion="1"))["MemorySwappiness"] == 0
 
 
+def test_buffer_sizes_are_for_kernels_whose_networks_have_their_own() -> None:
+    wanted = hardening.SYSCTLS
+    assert translated(engine())["Sysctls"] == translated(engine(KernelVersion="5.10.0-9-amd64"))["Sysctls"] == wanted
+    assert "Sysctls" not in translated(engine(KernelVersion="3.10.0-1160.el7.x86_64"))
+    assert "Sysctls" not in translated(engine(Runtimes={"g": {"path": "runsc"}}), runtime="g")
+
+
 def test_the_apparmor_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ours where it is loaded, the engine's own where it is not, and none without AppArmor."""
     options = ["name=apparmor", "name=seccomp,profile=builtin"]

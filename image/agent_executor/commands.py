@@ -10,6 +10,8 @@ import sys
 import termios
 from typing import Any, NoReturn
 
+from agent_executor.sockets import NICE
+
 
 def window(pty: dict[str, Any] | None) -> bytes | None:
     """The size of a terminal, as the kernel takes it. Raises struct.error for what it does not take."""
@@ -41,6 +43,7 @@ def execute(
     set_dumpable(True)
     with open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
+    os.nice(NICE)
     if cwd is not None:
         try:
             os.chdir(cwd)

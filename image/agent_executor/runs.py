@@ -121,6 +121,7 @@ class Run:
         kind: the request's type.
         pieces: what has come of a push before its turn, each with whether it is the last.
         unanswered: pieces that the worker has been given and has not answered.
+        full_sockets: it was killed because sockets held too much.
     """
 
     def __init__(self, cgroup: Cgroup, header: Header, payload: bytes) -> None:
@@ -145,6 +146,7 @@ class Run:
         self.dropping = False
         self.pieces: list[tuple[bool, bytes]] = []
         self.unanswered = 0
+        self.full_sockets = False
         self.data_bytes = 0
 
     def start(self) -> None:

@@ -28,6 +28,7 @@ from agent_executor.contexts import DEFAULT, Context, languages
 from agent_executor.hostpipe import HostPipe, RefusedError
 from agent_executor.runs import Run, environment, seconds
 from agent_executor.services import Services
+from agent_executor.sockets import Sockets
 from agent_executor.wire import Header
 
 PROTOCOL = 1
@@ -81,6 +82,7 @@ class Supervisor:
         # What loading the interpreter has written; the two are one as a rule, and it writes nowhere else.
         self._home = fresh.inventory(os.path.expanduser("~"), "/tmp")
         self._cgroup = Cgroup()
+        self._sockets = Sockets(self._cgroup)
         self._end: float | None = None
         self._host = HostPipe(
             self._selector, stdin, stdout, resync=resync, on_message=self._request, on_new_host=self._forget_host
@@ -119,6 +121,7 @@ class Supervisor:
                     self._services.answer_input(child)
                 if child.run:
                     self._tick(child, child.run)
+            self._watch_sockets()
             if self._end is not None and time.monotonic() >= self._end:
                 self._expire()
             self._host.out.flush()  # once for all that this round has to say: a result and its reply go together
@@ -127,9 +130,17 @@ class Supervisor:
 
     def _patience(self) -> float | None:
         times = [child.run.next_event() for child in self._children if child.run]
-        if self._end is not None:
-            times.append(self._end)
+        times += [moment for moment in (self._end, self._sockets.next_look(bool(times))) if moment is not None]
         return min(LONGEST_WAIT, max(0.0, min(times) - time.monotonic())) if times else None
+
+    def _watch_sockets(self) -> None:
+        """Kill what code there is, if its sockets hold more than they may: whose they are is not told."""
+        if self._sockets.are_too_full(any(child.run for child in self._children)):
+            for child in self._children:
+                if child.run:
+                    child.run.full_sockets = True
+            with contextlib.suppress(TimeoutError):
+                self._children.kill_all()
 
     def _tick(self, child: Child, run: Run) -> None:
         now = time.monotonic()
@@ -240,6 +251,7 @@ class Supervisor:
         if left:
             raise RefusedError("EBUSY", f"the box cannot be made new: {', '.join(left[:10])}")
         fresh.restore(self._home, self._cwd)
+        self._sockets.forget()
         self._contexts[DEFAULT] = Context(DEFAULT, "python", self._cwd)
         self._configure(header, payload)
 
@@ -479,7 +491,7 @@ class Supervisor:
         if run.timed_out:
             status = "timeout"
         answer: Header = {"type": "execute_reply", "id": run.id, "status": status, "usage": run.usage()}
-        for key in ("execution_count", "exit_code", "signal", "lifetime", "cut_off"):
+        for key in ("execution_count", "exit_code", "signal", "lifetime", "cut_off", "sockets"):
             if isinstance(reply.get(key), int):
                 answer[key] = reply[key]
         if run.dropped_results:
@@ -529,6 +541,8 @@ class Supervisor:
             return {"status": "ok" if child.kind == "command" and code == 0 else "error", "exit_code": code}
         if run.interrupted:
             return {"status": "interrupted"}
+        if run.full_sockets:
+            return {"status": "oom", "sockets": True}
         if -code == signal.SIGKILL and self._cgroup.oom_kills() > run.oom_kills:
             return {"status": "oom"}
         return {"status": "killed", "signal": -code}

@@ -24,6 +24,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from agent_executor import calls, exchange, late, streams, wire
+from agent_executor.sockets import NICE
 from agent_executor.wire import Header
 
 if TYPE_CHECKING:
@@ -257,6 +258,7 @@ def serve(control: socket.socket, stdout: int, stderr: int, *, language: str, cw
     score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
     os.write(score, b"1000")  # the kernel takes this process, not PID 1
     os.close(score)
+    os.nice(NICE)
     channel = Control(socket.socket(fileno=CONTROL_FD))
     signal.signal(signal.SIGINT, channel.on_interrupt)
     with contextlib.suppress(OSError):  # or the code that has taken it away would keep all later code from running

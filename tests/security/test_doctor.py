@@ -44,7 +44,8 @@ def test_what_the_engine_lacks_is_told_and_no_failure(report: Report, client: do
 MISSING: list[dict[str, str]] = [
     {
         "capabilities": "no capabilities, the host's kernel agrees",
-        "seccomp": "seccomp filter, no system call that none needs, no sockets to the hypervisor",
+        "seccomp": "seccomp filter, no system call that none needs, no sockets to the hypervisor, "
+        "no memory by netlink, no protocols but TCP and UDP, no huge pages of the host, socket buffers stay small",
         "read-only root": "the root is read-only",
         "no network": "no network, loopback only",
         "no terminals": "no terminals of the host",
@@ -57,12 +58,13 @@ MISSING: list[dict[str, str]] = [
     {
         "no-new-privileges": "no new privileges, the host's kernel agrees",
         "user": "not root",
+        "TCP buffers": "socket buffers stay small",
         "/workspace size": "/workspace is bounded",
         "/tmp size": "/tmp is bounded",
         "shared memory": "/dev/shm is bounded",
         "cpus": "CPU time is bounded",
     },
-    {"memory": "memory is bounded, the host's kernel agrees on memory"},
+    {"memory": "memory is bounded, the host's kernel agrees on memory, what sockets hold is bounded"},
 ]
 """Walls that a box lacks, and for each the checks that miss it."""
 

@@ -132,6 +132,8 @@ def _network(name: str) -> Callable[[Config], None]:
     def remove(config: Config) -> None:
         config["NetworkDisabled"] = False
         config["HostConfig"]["NetworkMode"] = name
+        if name == "host":
+            config["HostConfig"]["Sysctls"] = {}  # they would be the host's
 
     return remove
 
@@ -150,7 +152,10 @@ WALLS: dict[str, Callable[[Config], None]] = {
     "seccomp: a profile of our own": _security("seccomp"),
     "seccomp: clone's flags": _profile(_allow("clone")),
     "seccomp: clone3": _profile(_allow("clone3")),
-    "seccomp: socket families": _profile(_allow("socket")),
+    "seccomp: kinds of sockets": _profile(_allow("socket", "socketpair")),
+    "seccomp: socket options": _profile(_allow("setsockopt")),
+    "seccomp: flags of messages": _profile(_allow("sendto", "sendmsg", "sendmmsg", "recvfrom", "recvmsg", "recvmmsg")),
+    "seccomp: huge pages": _profile(_allow("mmap")),
     "seccomp: ioctl requests": _profile(_allow("ioctl")),
     "seccomp: one architecture": _profile(_second_architecture),
     "read-only root": _host(ReadonlyRootfs=False),
@@ -172,6 +177,7 @@ WALLS: dict[str, Callable[[Config], None]] = {
     "/tmp nodev": _mount_option("/tmp", "nodev", "dev"),
     "/tmp noexec": _mount_option("/tmp", "noexec", "exec"),
     "no terminals": _no_pts,
+    "TCP buffers": _host(Sysctls={}),
     "shared memory": _host(ShmSize=100 * 2**30),
     "memory": _host(Memory=0, MemorySwap=0),
     "swap": _host(MemorySwap=-1, MemorySwappiness=60),

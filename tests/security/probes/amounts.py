@@ -52,6 +52,54 @@ attack()
         "holds",
         "first to be killed",
     ),
+    Probe(
+        26,
+        "no huge pages of the host's",
+        # Anonymous, private, huge, of a size that no machine has: the kernel would say so.
+        "call('mmap', 0, 2**21, 3, 0x40022 | 1 << 26, -1, 0)",
+        "ENOMEM",
+        "seccomp: huge pages",
+        reached="EINVAL",
+    ),
+    Probe(
+        26,
+        "what TCP holds is bounded for each connection",
+        "holds(all(int(open(f'/proc/sys/net/ipv4/tcp_{way}mem').read().split()[2]) <= 65536 for way in 'rw'))",
+        "holds",
+        "TCP buffers",
+    ),
+    *(
+        Probe(
+            26,
+            f"no larger buffer for a socket to {name}",
+            f"""
+with socket.socket({family}, socket.SOCK_DGRAM) as one:
+    before = one.getsockopt(socket.SOL_SOCKET, socket.{option})
+    one.setsockopt(socket.SOL_SOCKET, socket.{option}, 2 * before)
+    holds(one.getsockopt(socket.SOL_SOCKET, socket.{option}) == before)
+""",
+            "holds",
+            "seccomp: socket options",
+        )
+        for name, family, option in (("receive", 2, "SO_RCVBUF"), ("send", 2, "SO_SNDBUF"))
+    ),
+    Probe(
+        26,
+        "no data that waits for more",
+        "socket.socket(2, socket.SOCK_DGRAM).sendto(b'x', socket.MSG_MORE, ('127.0.0.1', 9))",
+        "EPERM",
+        "seccomp: flags of messages",
+    ),
+    Probe(
+        26,
+        "no data that stays the sender's",
+        """
+one, other = socket.socketpair()
+one.send(b'x', 0x4000000)  # MSG_ZEROCOPY
+""",
+        "EPERM",
+        "seccomp: flags of messages",
+    ),
     *(
         probe
         for folder, wall in (("/workspace", "/workspace"), ("/tmp", "/tmp"))

@@ -38,7 +38,7 @@ else:
     Probe(
         38,
         "only loopback is there",
-        "holds([name for _, name in socket.if_nameindex()] == ['lo'])",
+        "holds([line.split(':')[0].strip() for line in open('/proc/net/dev') if ':' in line] == ['lo'])",
         "holds",
         "no network",
     ),

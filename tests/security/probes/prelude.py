@@ -20,7 +20,7 @@ NUMBERS = {
     'setns': 308, 'process_vm_readv': 310, 'process_vm_writev': 311, 'kcmp': 312, 'memfd_create': 319, 'bpf': 321,
     'userfaultfd': 323, 'io_uring_setup': 425, 'open_tree': 428, 'move_mount': 429, 'fsopen': 430, 'clone': 56,
     'clone3': 435, 'pidfd_open': 434, 'pidfd_getfd': 438, 'memfd_secret': 447, 'ioctl': 16, 'vmsplice': 278,
-    'process_madvise': 440, 'landlock_create_ruleset': 444, 'mlock': 149, 'mlockall': 151, 'socket': 41,
+    'process_madvise': 440, 'landlock_create_ruleset': 444, 'mlock': 149, 'mlockall': 151, 'socket': 41, 'mmap': 9,
 }  # of x86-64
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
