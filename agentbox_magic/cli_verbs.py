@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import tokenize
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -43,8 +45,6 @@ DEADLINE = 124
 OUT_OF_MEMORY = 137
 INTERRUPTED = 130
 
-_EXIT = re.compile(r"SystemExit(?:: (?:None|(\d+)))?|CalledProcessError: bash ended with exit status (\d+)")
-"""Code that ended by its own will."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> Outcome:
     elif options.file == "-":
         code = sys.stdin.read()
     elif options.file is not None:
-        code = Path(options.file).read_text("utf-8")
+        code = _read(Path(options.file))
     else:
         raise UsageError("run needs a FILE, - for stdin, or -c CODE")
     language = options.language or ("bash" if str(options.file).endswith(".sh") else "python")
@@ -83,18 +83,32 @@ def run(options: argparse.Namespace) -> Outcome:
         except ExecutionInterrupted as stop:
             run = stop.execution
     code = _exit_code(run)
-    if run.error is not None and not _EXIT.fullmatch(str(run.error)):
+    if run.error is not None and run.exit_code is None:  # which says it all
         err("\n".join(run.error._render_traceback_()) + "\n")
     text = "" if run.text is None else clean(run.text, colour=False)
     return Outcome(json.loads(run.to_json()), text, code)
 
 
+def _read(path: Path) -> str:
+    """A file of code, as Python and editors read one: a BOM and a coding line say what it is written in."""
+    raw = path.read_bytes()
+    encoding = "utf-8-sig"
+    if path.suffix == ".py":
+        try:
+            encoding = tokenize.detect_encoding(io.BytesIO(raw).readline)[0]
+        except SyntaxError as error:
+            raise ValueError(f"{path}: {error.msg}; save it as UTF-8, or say what it is written in") from None
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not {encoding}: {error.reason}; save it as UTF-8") from None
+
+
 def _exit_code(run: Execution) -> int:
     """What a shell would say of a run."""
-    if run.status == "error":
-        ended = _EXIT.fullmatch(str(run.error))
-        return int(ended[1] or ended[2] or 0) & 0xFF if ended else run.exit_code or 1
-    codes = {"ok": 0, "timeout": DEADLINE, "oom": OUT_OF_MEMORY, "interrupted": INTERRUPTED}
+    if run.exit_code is not None:
+        return run.exit_code & 0xFF
+    codes = {"ok": 0, "error": 1, "timeout": DEADLINE, "oom": OUT_OF_MEMORY, "interrupted": INTERRUPTED}
     return codes.get(run.status, OWN_FAILURE)
 
 

@@ -123,6 +123,7 @@ class Collector:
 
     Attributes:
         interrupted: the user pressed Ctrl-C once.
+        ended: the run has been told to be over.
     """
 
     def __init__(
@@ -138,6 +139,7 @@ class Collector:
             )
         self.execution = Execution()
         self.interrupted = False
+        self.ended = False
         self._limits = limits
         self._timeout = timeout
         self._on_result = on_result
@@ -172,11 +174,17 @@ class Collector:
         elif kind == "error":
             self._error(payload)
         elif kind == "execute_reply":
+            self.ended = True
             self._reply(header)
             return True
         else:
             raise ProtocolError(f"unknown message {kind[:40]!r}")
         return False
+
+    def mute(self) -> None:
+        """Call none of the caller's functions any more."""
+        self._on_result = self._on_clear = None
+        self._streams = {name: (pieces, None) for name, (pieces, _) in self._streams.items()}
 
     def _result(self, header: Header, payload: bytes, *, is_main: bool) -> None:
         name = header.get("display_id")
@@ -212,6 +220,10 @@ class Collector:
         self._clear()
         dropped = _count(header.get("dropped"))
         if dropped:
+            if name == "stdout":
+                self.execution.dropped_stdout += dropped
+            else:
+                self.execution.dropped_stderr += dropped
             self._emit(name, self._decoders[name].decode(b"", final=True))
             self._emit(name, f"\n[... {dropped:,} bytes dropped ...]\n")
         self._emit(name, self._decoders[name].decode(payload))
@@ -288,7 +300,7 @@ class Collector:
             name = signal_name(self.execution.signal or 0)
             return ExecutionError(name, f"the code's process was killed by {name}")
         code = self.execution.exit_code
-        if status == "error" and code is not None:
+        if status == "error" and code is not None and self._remote is None:
             return ExecutionError("SystemExit", f"the code ended its own process with exit code {code}")
         if status == "interrupted":
             return self._remote or ExecutionError("KeyboardInterrupt", "")

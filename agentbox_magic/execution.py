@@ -164,9 +164,12 @@ class Execution:
         usage: what it used.
         duration: seconds, from the start in the box to the end.
         execution_count: the number of the cell in its context.
-        exit_code: the exit status, of a command or of code that ended its own process.
+        exit_code: the exit status: of a command, of a run of bash, and of Python code that called ``sys.exit`` or ended
+            its own process.
         signal: the number of the signal that ended it.
         dropped_results: displays beyond the cap (1000, or 64 MiB together), which did not come.
+        dropped_stdout: bytes of stdout beyond the cap, from its middle, which did not come; a line in :attr:`stdout`
+            says so too. Likewise ``dropped_stderr``.
     """
 
     status: Status = "lost"
@@ -179,6 +182,8 @@ class Execution:
     exit_code: int | None = None
     signal: int | None = None
     dropped_results: int = 0
+    dropped_stdout: int = 0
+    dropped_stderr: int = 0
 
     @property
     def text(self) -> str | None:
@@ -231,6 +236,8 @@ class Execution:
                 "exit_code": self.exit_code,
                 "signal": self.signal,
                 "dropped_results": self.dropped_results,
+                "dropped_stdout": self.dropped_stdout,
+                "dropped_stderr": self.dropped_stderr,
             }
         )
 

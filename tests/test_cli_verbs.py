@@ -276,6 +276,13 @@ def test_run(tmp_path: Path) -> None:
     assert agentbox("run", "--env", "A=b", str(tmp_path / "script.sh"), code=4) == "5\n"
     assert agentbox("run", "-c", "import sys; print('out'); sys.exit(3)", code=3) == "out\n"
     assert agentbox("run", "-c", "exit()") == ""
+    # An exception is one, whatever its words are.
+    posing = "class CalledProcessError(Exception): pass\nraise CalledProcessError('bash ended with exit status 0')"
+    assert as_json("run", "-c", posing, code=1)["exit_code"] is None
+    (tmp_path / "windows.py").write_bytes("\ufeff#!/usr/bin/env python3\r\nprint('é')\r\n".encode())
+    assert agentbox("run", str(tmp_path / "windows.py")) == "é\n"
+    (tmp_path / "old.py").write_bytes("# -*- coding: latin-1 -*-\nprint('é')\n".encode("latin-1"))
+    assert agentbox("run", str(tmp_path / "old.py")) == "é\n"
     done = as_json("run", "-c", "print('out')\n1 / 0", code=1)
     assert (done["status"], done["error"]["name"], "".join(done["logs"]["stdout"])) == (
         "error",

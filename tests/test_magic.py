@@ -179,7 +179,7 @@ def test_stop_keeps_the_state_of_a_session(kernel: Kernel) -> None:
 def test_other_languages(kernel: Kernel) -> None:
     assert kernel.run("%%sandbox -l bash\necho hello; cd /tmp; pwd").text("stdout") == "hello\n/tmp\n"
     failed = kernel.run("%%sandbox -l bash\nfalse")
-    assert failed.error["evalue"] == "CalledProcessError: bash ended with exit status 1"
+    assert failed.error["evalue"] == "CalledProcessError: the last command ended with exit status 1"
     assert kernel.run("%%sandbox -l r\n1").text("stderr") == (
         "UsageError: %%sandbox: no language r in this image; it has python, bash\n"
     )

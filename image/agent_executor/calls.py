@@ -1,4 +1,4 @@
-"""A function of the host, called in the worker: unpickled, run as a cell is, its value sent back."""
+"""A function of the host, called in the worker: unpickled, called, its value sent back."""
 
 from __future__ import annotations
 
@@ -15,10 +15,6 @@ from agent_executor.wire import MAX_BODY
 
 if TYPE_CHECKING:
     from agent_executor.worker import Control
-
-NAME = "_agentbox_call"
-"""What the cell that makes the call finds among the builtins."""
-CELL = f"{NAME}();"
 
 
 def same(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """A shell that becomes IPython's when something wants it: most functions that an agent runs never do.
 
-Until then a call is made directly. IPython takes over when it is imported, by matplotlib's backend for instance, so
-that what the function displays is shown; and to tell of an exception.
+A call is made directly. IPython takes over when it is imported, by matplotlib's backend for instance, so that what the
+function displays is shown.
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ import importlib.util
 import sys
 import types
 from importlib.machinery import ModuleSpec, PathFinder
-from typing import TYPE_CHECKING, Any, cast
-
-from agent_executor import calls, streams
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from importlib.abc import Loader
 
     from agent_executor.plain import Shell as PlainShell
@@ -32,7 +30,7 @@ def is_possible() -> bool:
 
 
 class Shell:
-    """``run`` a call, or anything else as IPython does. Made before the fork."""
+    """What a call needs, and IPython's shell for anything else. Made before the fork."""
 
     def __init__(self) -> None:
         sys.modules["__main__"] = types.ModuleType("__main__")  # what the code sees; ours is not its business
@@ -44,8 +42,12 @@ class Shell:
         vars(builtins).update(display=_display, get_ipython=_get_ipython)
         sys.meta_path.insert(0, _Finder(self))
 
+    chores: ClassVar[list[Callable[[], object]]] = []
+    """What is done for later when nobody asks for anything; it need not be done."""
+
     def warm_up(self) -> None:
-        """There is nothing to do."""
+        """Load what tells of an exception."""
+        from agent_executor import plain  # noqa: F401
 
     @property
     def namespace(self) -> dict[str, Any]:
@@ -63,38 +65,14 @@ class Shell:
             self._whole = whole
         return self._whole
 
-    def run(self, code: str, after: str = "") -> dict[str, Any]:
+    def after_call(self) -> None:
+        """As IPython's :meth:`~agent_executor.shell.Shell.after_call`."""
+        if self._whole is not None:
+            self._whole.after_call()
+
+    def run(self, code: str) -> dict[str, Any]:
         """As IPython's :meth:`~agent_executor.shell.Shell.run`."""
-        if not self._is_whole() and code == calls.CELL:
-            error = _call()
-            if error is None and not self._is_whole():
-                return {"status": "ok", "execution_count": 1}
-            _end_next(error)  # told of as by a cell, at whose end figures are shown
-        return self.become_whole().run(code, after)
-
-    def _is_whole(self) -> bool:
-        return self._whole is not None
-
-
-def _call() -> BaseException | None:
-    """Make the call that waits among the builtins; what it raised."""
-    streams.Stream.last = None
-    try:
-        vars(builtins)[calls.NAME]()
-    except BaseException as error:
-        return error
-    return None
-
-
-def _end_next(error: BaseException | None) -> None:
-    """Have the cell of a call, when it is run next, do no more than end as the call ended."""
-
-    def end() -> None:
-        __tracebackhide__ = True
-        if error is not None:
-            raise error
-
-    vars(builtins)[calls.NAME] = end
+        return self.become_whole().run(code)
 
 
 def _display(*values: object, **options: Any) -> Any:

@@ -12,14 +12,16 @@ import os
 import sys
 import traceback
 import types
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from agent_executor.streams import OURS, Stream, encode_bundle, encode_error
+from agent_executor.streams import OURS, Stream, encode_bundle, encode_error, exit_code, leave
 
 if TYPE_CHECKING:
     from agent_executor.worker import Control
 
+CELLS = ("<cell ", "<ipython-input-")
+"""How the names begin that cells have as files, here and with IPython."""
 _FUTURE = 0
 for _name in __future__.all_feature_names:
     _FUTURE |= getattr(__future__, _name).compiler_flag
@@ -89,13 +91,15 @@ class Shell:
         self.namespace = module.__dict__
         self._count = 0
         self._flags = 0
-        self._after = ""
         self._loop: Any = None
 
     def attach(self, control: Control) -> None:
         """Become a worker's own."""
         self._control = control
         builtins.display = self.display  # type: ignore[attr-defined]  # as IPython does, for code of notebooks
+
+    chores: ClassVar[list[Callable[[], object]]] = []
+    """What is done for later when nobody asks for anything; it need not be done."""
 
     def warm_up(self) -> None:
         """There is nothing to do."""
@@ -109,22 +113,21 @@ class Shell:
             name = display_id if isinstance(display_id, str) else None
             self._send("display_data", data, **({} if name is None else {"display_id": name, "update": bool(update)}))
 
-    def run(self, code: str, after: str = "") -> dict[str, Any]:
-        """Run a cell; errors, results and displays have been sent when this returns. A traceback begins after the last
-        frame of the file ``after``."""
+    def after_call(self) -> None:
+        """There is nothing to do."""
+
+    def run(self, code: str) -> dict[str, Any]:
+        """Run a cell; errors, results and displays have been sent when this returns."""
         self._count += 1
-        self._after = after
         Stream.last = None
-        status = "ok"
+        failure: BaseException | None = None
         try:
             self._execute(code, f"<cell {self._count}>")
-        except KeyboardInterrupt as error:
-            status = "interrupted"
-            self._send_error(error)
         except BaseException as error:  # SystemExit is an error of the cell: the worker goes on
-            status = "error"
-            self._send_error(error)
-        return {"status": status, "execution_count": self._count}
+            failure = error
+        if not self._control.is_ours:
+            leave(failure)
+        return {**end(self._control, failure), "execution_count": self._count}
 
     def _execute(self, code: str, filename: str) -> None:
         linecache.cache[filename] = len(code), None, list(io.StringIO(code)), filename
@@ -170,21 +173,29 @@ class Shell:
         parts, payload = encode_bundle(data)
         self._control.tell({"type": kind, "parts": parts, **fields}, payload)
 
-    def _send_error(self, error: BaseException) -> None:
-        try:
-            value = str(error)
-        except Exception as failure:  # the exception's own __str__ fails
-            value = f"<no text: {type(failure).__name__}>"
-        try:
-            report = traceback.TracebackException.from_exception(error)
-            files = [frame.filename for frame in report.stack]
-            if self._after in files:
-                del report.stack[: len(files) - files[::-1].index(self._after)]
-            _trim(report, set())
-            text = "".join(report.format())
-        except Exception:  # a hostile or broken exception class; its name is enough
-            text = ""
-        self._control.tell({"type": "error"}, encode_error(type(error).__name__, value, text))
+
+def end(control: Control, error: BaseException | None) -> dict[str, Any]:
+    """Tell what code has raised, if it has, and how it ended."""
+    if error is None:
+        return {"status": "ok"}
+    control.tell({"type": "error"}, encode_error(*describe(error)))
+    return {"status": "interrupted" if isinstance(error, KeyboardInterrupt) else "error", **exit_code(error)}
+
+
+def describe(error: BaseException) -> tuple[str, str, str]:
+    """An exception's name, its text and its traceback, which is the code's: it begins with its cell, or below the
+    frames that made the call, and has none of ours."""
+    try:
+        value = str(error)
+    except Exception as failure:  # the exception's own __str__ fails
+        value = f"<no text: {type(failure).__name__}>"
+    try:
+        report = traceback.TracebackException.from_exception(error)
+        _trim(report, set())
+        text = "".join(report.format())
+    except Exception:  # a hostile or broken exception class; its name is enough
+        text = ""
+    return type(error).__name__, value, text
 
 
 def _trim(report: traceback.TracebackException, seen: set[int]) -> None:
@@ -193,7 +204,7 @@ def _trim(report: traceback.TracebackException, seen: set[int]) -> None:
         return
     seen.add(id(report))
     frames = list(report.stack)
-    first = next((number for number, frame in enumerate(frames) if frame.filename.startswith("<cell ")), 0)
+    first = next((number for number, frame in enumerate(frames) if frame.filename.startswith(CELLS)), 0)
     report.stack[:] = [frame for frame in frames[first:] if not frame.filename.startswith(OURS)]
     for other in (report.__cause__, report.__context__, *(getattr(report, "exceptions", None) or ())):
         if other is not None:

@@ -11,6 +11,9 @@ from agent_executor.cgroup import Cgroup
 from agent_executor.wire import MAX_PAYLOAD, Header
 
 SAMPLE_SECONDS = 0.1
+HOLD_SECONDS = 0.05
+"""How long text is held that does not end in a newline: longer than a process waits for its turn on a busy machine."""
+MAX_HELD = 256 * 1024
 MAX_RESULTS_BYTES = 64 * 1024 * 1024
 """Displays and results of one execution, all together; what is beyond is dropped and counted."""
 MAX_HISTORY = 120
@@ -148,6 +151,33 @@ class Run:
         self.unanswered = 0
         self.full_sockets = False
         self.data_bytes = 0
+        self._held = bytearray()
+        self._held_name = ""
+        self._held_until: float | None = None
+
+    def hold(self, name: str, data: bytes) -> list[tuple[str, bytes]]:
+        """What to pass on now that the code has written this, each piece with the stream it is of.
+
+        What a ``print`` writes in several pieces goes on as one: text that does not end in a newline is held, for
+        :data:`HOLD_SECONDS`, until there is more of it or something else to pass on. It is held here, where no end of
+        its writer loses it.
+        """
+        before = self.release() if name != self._held_name else []
+        self._held_name = name
+        self._held += data
+        if data.endswith(b"\n") or len(self._held) >= MAX_HELD:
+            return before + self.release()
+        if self._held_until is None:
+            self._held_until = time.monotonic() + HOLD_SECONDS
+        return before
+
+    def release(self, now: float | None = None) -> list[tuple[str, bytes]]:
+        """What is held; with a time, only if it has been held for long enough by then."""
+        if self._held_until is not None and now is not None and now < self._held_until:
+            return []
+        self._held_until = None
+        held, self._held = bytes(self._held), bytearray()
+        return [(self._held_name, held)] if held else []
 
     def start(self) -> None:
         """The clock and the counters begin here; the first :meth:`sample` is the caller's to take, when there is
@@ -191,7 +221,7 @@ class Run:
 
     def next_event(self) -> float:
         """When the loop must look at this run again, on the monotonic clock."""
-        times = [t for t in (self.deadline, self.kill_at) if t is not None]
+        times = [t for t in (self.deadline, self.kill_at, self._held_until) if t is not None]
         return min(self.next_sample, *times) if times else self.next_sample
 
     def admits(self, header: Header, size: int) -> bool:

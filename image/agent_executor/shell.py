@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import binascii
 import contextlib
+import importlib
 import os
 import subprocess
 import sys
 import warnings
-from types import TracebackType
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from IPython.core.compilerop import CachingCompiler
@@ -21,14 +22,16 @@ from traitlets import Any as AnyTrait
 from traitlets import Type, default
 
 from agent_executor import frontend
-from agent_executor.streams import Stream, cut_ours, encode_bundle, encode_error
+from agent_executor.streams import Stream, cut_ours, encode_bundle, encode_error, exit_code, leave
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from agent_executor.worker import Control
 
 
+FOR_TRACEBACKS = ("pygments.formatters.terminal256", "executing", "asttokens", "stack_data", "pygments.lexers.python")
+"""What IPython loads when it tells of an exception."""
 PLAIN = frozenset({int, float, complex, bool, str, bytes, list, tuple, dict, set, frozenset})
 """What has no form but text, unless the code gives it one."""
 TEXT = "text/plain"
@@ -112,8 +115,6 @@ class _Interactive(InteractiveShell):
     display_pub_class = Type(_Publisher)
     control: Control
     error_sent = False
-    after = ""
-    """The file after whose last frame a traceback begins."""
 
     def init_io(self) -> None:
         """The streams are ours."""
@@ -208,29 +209,14 @@ class _Interactive(InteractiveShell):
         self.send_error(etype.__name__, str(evalue), stb)
 
     def showtraceback(self, *args: Any, **kwargs: Any) -> None:
+        if not self.control.is_ours:
+            return  # told at the end of the process
         name, _, trace = sys.exc_info()
-        cut_ours(trace, self.after)
-        if self.after and not args:
-            args, kwargs = self._call_only(kwargs)
+        cut_ours(trace)
         try:
             super().showtraceback(*args, **kwargs)
         except Exception as error:  # the exception's own __str__ or __repr__ fails
             self.send_error(name.__name__ if name else "Exception", f"<no text: {type(error).__name__}>", [])
-
-    def _call_only(self, options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """What to show of an exception that a call raised: the frames of the function, below IPython's own."""
-        kind, value, first = sys.exc_info()
-        frame, last = first, None
-        while frame is not None:
-            if frame.tb_frame.f_code.co_filename == self.after:
-                last = frame
-            frame = frame.tb_next
-        if first is None or last is None:
-            return (), options
-        if last.tb_next is None:  # ours alone: the text says it all
-            return (), {**options, "exception_only": True}
-        shown = TracebackType(last.tb_next, first.tb_frame, first.tb_lasti, first.tb_lineno)
-        return ((kind, value, shown),), options
 
     def show_usage_error(self, exc: Exception) -> None:
         self.send_error("UsageError", str(exc), [f"UsageError: {exc}"])
@@ -244,6 +230,11 @@ class _Interactive(InteractiveShell):
 
     def ask_exit(self) -> None:
         """``exit`` and ``quit`` end a cell's box anyway."""
+
+
+def _make_lexer() -> None:
+    """The first one of a class compiles a hundred regular expressions."""
+    importlib.import_module("pygments.lexers.python").PythonLexer()
 
 
 def _shell_path() -> str:
@@ -263,6 +254,18 @@ class Shell:
     def attach(self, control: Control) -> None:
         """Become a worker's own."""
         self._shell.control = control
+        self.chores: list[Callable[[], object]] = [partial(importlib.import_module, name) for name in FOR_TRACEBACKS]
+        self.chores += [_make_lexer, self._rehearse]
+
+    def _rehearse(self) -> None:
+        """Make a traceback that nobody sees."""
+        teller = self._shell.InteractiveTB
+        before = teller.tb
+        try:
+            raise RuntimeError
+        except RuntimeError:
+            teller.structured_traceback(*sys.exc_info())
+        teller.tb = before  # what %debug looks at
 
     def warm_up(self) -> None:
         """The first cell and the first value are slower, and again after a fork, because what is written to then is
@@ -272,15 +275,20 @@ class Shell:
         assert formatter is not None
         formatter.format(0)
 
-    def run(self, code: str, after: str = "") -> dict[str, Any]:
-        """Run a cell; errors, results and displays have been sent when this returns. A traceback begins after the last
-        frame of the file ``after``."""
+    def after_call(self) -> None:
+        """What a cell does at its end, which shows figures, for a call that was no cell."""
+        self._shell.error_sent = False
+        self._shell.events.trigger("post_execute")
+
+    def run(self, code: str) -> dict[str, Any]:
+        """Run a cell; errors, results and displays have been sent when this returns."""
         shell = self._shell
         shell.error_sent = False
-        shell.after = after
         Stream.last = None
         result = shell.run_cell(code, store_history=True)
         error = result.error_before_exec or result.error_in_exec
+        if not shell.control.is_ours:
+            leave(error)
         if isinstance(error, KeyboardInterrupt):
             status = "interrupted"
         elif error is not None:
@@ -291,4 +299,4 @@ class Shell:
             status = "error"
         else:
             status = "ok"
-        return {"status": status, "execution_count": shell.execution_count - 1}
+        return {"status": status, "execution_count": shell.execution_count - 1, **exit_code(error)}

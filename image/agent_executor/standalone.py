@@ -28,6 +28,7 @@ class Printer:
 
     code = 0
     """The exit code."""
+    is_ours = True
 
     def tell(self, header: Header, payload: bytes = b"") -> None:
         """Print what can be printed of a message."""

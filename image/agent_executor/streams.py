@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import builtins
+import contextlib
 import getpass
 import io
 import json
 import os
+import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -47,12 +49,11 @@ def encode_bundle(data: dict[str, Any]) -> tuple[list[list[Any]], bytes]:
     return parts[:20], b"".join(payload[:20])
 
 
-def cut_ours(trace: TracebackType | None, keep: str) -> None:
-    """Take our own frames off the end of a traceback, up to one of the file ``keep``: who reads it wants the code's."""
+def cut_ours(trace: TracebackType | None) -> None:
+    """Take our own frames off the end of a traceback: who reads it wants the code's."""
     last = None
     while trace is not None:
-        name = trace.tb_frame.f_code.co_filename
-        if name == keep or not name.startswith(OURS):
+        if not trace.tb_frame.f_code.co_filename.startswith(OURS):
             last = trace
         trace = trace.tb_next
     if last is not None:
@@ -69,8 +70,40 @@ def encode_error(name: str, value: str, traceback: str) -> bytes:
     return json.dumps(report).encode("utf-8", "replace")
 
 
+def exit_code(error: BaseException | None) -> dict[str, int]:
+    """``exit_code`` for a reply, where the code ended with :func:`sys.exit` and a number.
+
+    >>> exit_code(SystemExit(3)), exit_code(SystemExit()), exit_code(SystemExit("no")), exit_code(ValueError())
+    ({'exit_code': 3}, {'exit_code': 0}, {}, {})
+    """
+    if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
+        return {"exit_code": (error.code or 0) & 0xFF}
+    return {}
+
+
+def leave(error: BaseException | None) -> NoReturn:
+    """End a process that the code forked and that came to the end of the code, as Python ends: with the exit status
+    that it asked for, or with 1 and what it raised on stderr."""
+    code = exit_code(error).get("exit_code", 0 if error is None else 1)
+    with contextlib.suppress(BaseException):
+        if isinstance(error, SystemExit):
+            if not exit_code(error):
+                print(error.code, file=sys.stderr)
+        elif error is not None:
+            from agent_executor.plain import describe  # here: it is seldom wanted
+
+            sys.stderr.write(describe(error)[2])
+        sys.stdout.flush()
+        sys.stderr.flush()
+    if isinstance(error, KeyboardInterrupt):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit(code)
+
+
 class Stream(io.TextIOWrapper):
-    """``sys.stdout`` or ``sys.stderr``: every write goes out at once, and a change of stream waits for the other."""
+    """``sys.stdout`` or ``sys.stderr``: every write goes out at once, so that nothing is lost with the process, and a
+    change of stream waits for the other. The supervisor makes one piece of what a ``print`` writes."""
 
     last: object = None
     """The stream written to last in this execution, or what else a write must wait for; None for nothing."""
@@ -78,6 +111,7 @@ class Stream(io.TextIOWrapper):
     def __init__(self, fd: int, control: Control) -> None:
         super().__init__(io.BufferedWriter(io.FileIO(fd, "w", closefd=False)), "utf-8", "backslashreplace")
         self._control = control
+        self._goes_on = False
 
     def write(self, text: str) -> int:
         if Stream.last is not self:
@@ -85,8 +119,16 @@ class Stream(io.TextIOWrapper):
                 self._control.sync()
             Stream.last = self
         written = super().write(text)
-        self.flush()
+        super().flush()
+        self._goes_on = not text.endswith("\n")
         return written
+
+    def flush(self) -> None:
+        """Have text that does not end in a newline passed on now."""
+        super().flush()
+        if self._goes_on:
+            self._goes_on = False
+            self._control.sync()
 
     def isatty(self) -> bool:
         return False

@@ -153,6 +153,7 @@ class Supervisor:
             run.kill_at = None
             run.cut_off = run.closed
             self._children.kill(child)
+        self._tell_output(run, run.release(now))
         if now >= run.next_sample:
             run.sample()
 
@@ -408,12 +409,21 @@ class Supervisor:
             left -= len(data)
             if child.run:
                 now = child.run.caps[name].feed(data)
-                if now and child.run.id is not None:
-                    self._host.send({"type": "stream", "id": child.run.id, "name": name}, now)
+                if now and child.kind == "worker":
+                    self._tell_output(child.run, child.run.hold(name, now))
+                elif now:
+                    self._tell_output(child.run, [(name, now)])
 
     def _drain(self, child: Child) -> None:
         for name in list(child.pipes):
             self._read_output(child, name)
+        if child.run:
+            self._tell_output(child.run, child.run.release())
+
+    def _tell_output(self, run: Run, pieces: list[tuple[str, bytes]]) -> None:
+        for name, data in pieces:
+            if run.id is not None:
+                self._host.send({"type": "stream", "id": run.id, "name": name}, data)
 
     def _read_control(self, child: Child) -> None:
         assert child.control is not None
@@ -481,6 +491,7 @@ class Supervisor:
     def _tell_end(self, run: Run, reply: Header) -> None:
         if run.id is None:
             return
+        self._tell_output(run, run.release())
         for name, cap in run.caps.items():
             dropped, tail = cap.finish()
             if tail or dropped:

@@ -6,7 +6,6 @@ an answer to each, so that their order against what the code writes to fd 1 and 
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import gc
 import importlib
@@ -266,11 +265,15 @@ def serve(control: socket.socket, stdout: int, stderr: int, *, language: str, cw
         os.chdir(cwd)
     shell = _shell(language, channel)
     threads = threading.active_count()
-    is_cold = True
+    is_cold, has_run = True, False
     while True:
         if is_cold and channel.is_idle(IDLE_SECONDS):
             shell.warm_up()
             is_cold = False
+        # Not before the first run: a box that waits takes less memory without it.
+        while has_run and shell.chores and channel.is_idle(IDLE_SECONDS):
+            with contextlib.suppress(Exception):
+                shell.chores.pop(0)()
         try:
             header, payload = channel.receive()
             pushed = exchange.collect(channel) if header["type"] == "push_request" else None
@@ -283,7 +286,7 @@ def serve(control: socket.socket, stdout: int, stderr: int, *, language: str, cw
                 os.chdir(wish["cwd"])
             channel.reply({"type": "configured"})
             continue
-        is_cold = False
+        is_cold, has_run = False, True
         try:
             try:
                 channel.begin()
@@ -292,8 +295,7 @@ def serve(control: socket.socket, stdout: int, stderr: int, *, language: str, cw
                 elif header["type"] == "pull_request":
                     reply = exchange.pull(channel, shell.namespace, payload, header["max_size"])
                 elif header["type"] in ("execute_request", "call_request"):
-                    with _environment(header["envs"]):
-                        reply = _run(shell, channel, header, payload)
+                    reply = _run(shell, channel, header, payload, language)
                 else:
                     continue  # the last word about a push that has ended
             finally:
@@ -311,14 +313,36 @@ def serve(control: socket.socket, stdout: int, stderr: int, *, language: str, cw
         channel.reply({"type": "execute_reply", "clean": clean, **reply})
 
 
-def _run(shell: Any, channel: Control, header: Header, payload: bytes) -> Header:
-    """Run a cell, or call a function as a cell would."""
+def _run(shell: Any, channel: Control, header: Header, payload: bytes, language: str) -> Header:
+    """Run a cell, or make a call."""
     reply: Header
     if header["type"] == "call_request":
-        vars(builtins)[calls.NAME] = calls.Call(channel, payload, header["max_size"])
-        reply = shell.run(calls.CELL, after=calls.__file__)
+        with _environment(header["envs"]):
+            return _call(shell, channel, calls.Call(channel, payload, header["max_size"]))
+    # A file that an editor of Windows wrote is run like any other.
+    code = payload.decode("utf-8", "replace").removeprefix("\ufeff")
+    if language == "bash":
+        reply = shell.run(code.replace("\r\n", "\n"), header["envs"])
     else:
-        reply = shell.run(payload.decode("utf-8", "replace"))
+        with _environment(header["envs"]):
+            reply = shell.run(code)
+    return reply
+
+
+def _call(shell: Any, channel: Control, call: calls.Call) -> Header:
+    """Make a call. What it raises is told without IPython, which takes longer to load for it than most calls."""
+    streams.Stream.last = None
+    failure: BaseException | None = None
+    try:
+        call()
+    except BaseException as error:
+        failure = error
+    if not channel.is_ours:
+        streams.leave(failure)
+    from agent_executor import plain  # here: most boxes load it when they are idle
+
+    reply = plain.end(channel, failure)
+    shell.after_call()
     return reply
 
 

@@ -226,9 +226,12 @@ def test_bash_keeps_what_a_shell_keeps(box: Sandbox, cells: list[str], stdout: s
         pytest.param("(exit 7)", 7, True, id="a subshell's exit"),
         pytest.param("no_such_command", 127, True, id="not found"),
         pytest.param("if", 2, True, id="bad syntax"),
-        pytest.param("echo 'open", 1, True, id="an open quote"),
+        pytest.param("echo 'open", 2, True, id="an open quote"),
         pytest.param("exit 5", 5, False, id="exit"),
+        pytest.param("sleep 1000 & exit 6", 6, False, id="exit beside a job"),
+        pytest.param("(trap '' HUP; sleep 1000) & exit 7", 7, False, id="exit beside a subshell"),
         pytest.param("set -e; false", 1, False, id="set -e"),
+        pytest.param("kill -9 $$", 137, False, id="a signal"),
     ],
 )
 def test_bash_that_fails(box: Sandbox, code: str, status: int, kept: bool) -> None:
@@ -237,8 +240,47 @@ def test_bash_that_fails(box: Sandbox, code: str, status: int, kept: bool) -> No
     assert run.status == "error"
     assert isinstance(run.error, ExecutionError)
     if code != "echo 'open":
-        assert run.error.value == f"bash ended with exit status {status}"
+        assert run.exit_code == status
+    assert ("its state is gone" in run.error.value) == (not kept)
     assert box.run_code("echo $k", language="bash").stdout == ("kept\n" if kept else "\n")
+
+
+def test_the_exit_status_of_bash_is_a_field(box: Sandbox) -> None:
+    run = box.run_code("echo fine", language="bash")
+    assert (run.status, run.exit_code, run.error) == ("ok", 0, None)
+    run = box.run_code("exit 0", language="bash")
+    assert (run.status, run.exit_code) == ("ok", 0)
+
+
+def test_an_environment_of_one_run_of_bash(box: Sandbox) -> None:
+    context = box.create_code_context(language="bash")
+
+    def said(code: str, **envs: str) -> str:
+        return box.run_code(code, context=context, envs=envs).raise_for_status().stdout
+
+    show = 'echo "$A|${B-unset}|$(printenv A)|$(printenv B)"'
+    said("A=own; export C=kept")
+    assert said(show) == "own|unset||\n"
+    assert said(show, A="it's $HOME\n`ls`", B="") == "it's $HOME\n`ls`||it's $HOME\n`ls`|\n"
+    assert said(show) == "own|unset||\n"  # not exported before, and so not now
+    assert said("A=changed; export B=changed; echo $C", A="1", B="2", C="3") == "3\n"
+    assert said(show + "; printenv C; compgen -v | grep agentbox || true") == "own|unset||\nkept\n"
+    box.run_code("exit 4", context=context, envs={"A": "1"})
+    assert said(show) == "|unset||\n"
+    box.remove_code_context(context)
+
+
+@pytest.mark.parametrize(
+    ("language", "code", "stdout"),
+    [
+        ("python", "\ufeffprint(1)", "1\n"),
+        ("python", "\ufeff#!/usr/bin/env python3\r\n# -*- coding: utf-8 -*-\r\nif True:\r\n    print('é')\r\n", "é\n"),
+        ("bash", "\ufeff#!/bin/bash\r\nif true; then\r\n  echo two\r\nfi\r\n", "two\n"),
+    ],
+)
+def test_code_that_an_editor_of_windows_wrote(box: Sandbox, language: str, code: str, stdout: str) -> None:
+    run = box.run_code(code, language=language).raise_for_status()
+    assert (run.stdout, run.stderr) == (stdout, "")
 
 
 def test_bash_and_python_are_apart(box: Sandbox) -> None:

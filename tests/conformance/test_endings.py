@@ -25,7 +25,9 @@ from agentbox_magic import (
     Sandbox,
     SandboxClosedError,
     TimeLimitError,
+    pickling,
 )
+from agentbox_magic.values import decode
 
 HEAD = "import ctypes, os, signal, subprocess, sys, threading, time\nprint('before')\n"
 TIMEOUT = 0.5
@@ -167,6 +169,56 @@ def test_a_fork_is_not_the_worker(box: Sandbox, started: int, code: str, stdout:
     run = box.run_code(HEAD + code)
     assert (run.status, sorted(run.stdout.split()), run.results) == ("ok", stdout, [])
     assert_usable(box, started)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "stderr"),
+    [
+        pytest.param("sys.exit(42)", 42, "", id="exit"),
+        pytest.param("sys.exit()", 0, "", id="exit without a number"),
+        pytest.param("sys.exit('why')", 1, "why\n", id="exit with words"),
+        pytest.param("raise ValueError('it')", 1, "ValueError: it\n", id="an exception"),
+        pytest.param("pass", 0, "", id="the end of the code"),
+        pytest.param("os._exit(7)", 7, "", id="_exit"),
+        pytest.param("os.kill(os.getpid(), 15)", -15, "", id="a signal"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["cell", "agent"])
+def test_a_fork_ends_as_pythons_does(box: Sandbox, kind: str, code: str, status: int, stderr: str) -> None:
+    if kind == "cell":
+        run = box.run_code(f"""
+import os, sys
+pid = os.fork()
+if pid == 0: {code}
+else: print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+""").raise_for_status()
+        ended = int(run.stdout)
+    else:
+
+        def parent(code: str) -> int | None:
+            import os
+
+            pid = os.fork()
+            if pid == 0:
+                exec("import os, sys\n" + code)  # noqa: S102  # one of those above
+                return None
+            return os.waitpid(pid, 0)[1]
+
+        run, raw = box.call_pickled(pickling.dumps(parent, (code,), {}), envs={})
+        ended = os.waitstatus_to_exitcode(decode(bytes(raw)))
+    assert ended == status
+    assert run.stderr.endswith(stderr)
+    assert bool(run.stderr) == bool(stderr)
+    assert "agent_executor" not in run.stderr
+
+
+def test_executors_of_processes_tell_what_their_children_raise(box: Sandbox) -> None:
+    run = box.run_code(
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "with ProcessPoolExecutor(1) as pool:\n"
+        "    print(pool.submit(int, '42').result(), repr(pool.submit(int, 'x').exception())[:10])"
+    ).raise_for_status()
+    assert run.stdout == "42 ValueError\n"
 
 
 def live(box: Sandbox) -> int:
