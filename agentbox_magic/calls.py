@@ -20,7 +20,11 @@ class _Call(Collector):
     def __init__(self, link: Link, on_stdout: OnText | None, on_stderr: OnText | None, on_tool: OnTool | None) -> None:
         super().__init__(link.limits, link.limits.timeout, on_stdout, on_stderr, None)
         self.data = bytearray()
-        self._on_tool = on_tool
+        self._on_tool: OnTool | None = on_tool
+
+    def mute(self) -> None:
+        super().mute()
+        self._on_tool = lambda header, payload: None
 
     def add(self, header: Header, payload: bytes) -> bool:
         kind = header["type"]

@@ -27,12 +27,16 @@ class CommandResult:
         stdout: what it wrote; bytes beyond the cap are counted in a line in the middle. Likewise ``stderr``.
         exit_code: its exit status; 128 and the signal's number if a signal ended it, as in a shell.
         error: why it ended, where not by itself: its deadline, the memory limit, a signal; else None.
+        dropped_stdout: bytes of stdout that are not in it, because it was longer than its cap. Likewise
+            ``dropped_stderr``.
     """
 
     stdout: str
     stderr: str
     exit_code: int
     error: str | None = None
+    dropped_stdout: int = 0
+    dropped_stderr: int = 0
 
 
 class CommandExitException(SandboxError):  # noqa: N818  # E2B's name
@@ -47,6 +51,8 @@ class CommandExitException(SandboxError):  # noqa: N818  # E2B's name
         self.stderr = result.stderr
         self.exit_code = result.exit_code
         self.error = result.error
+        self.dropped_stdout = result.dropped_stdout
+        self.dropped_stderr = result.dropped_stderr
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,9 @@ class CommandHandle:
                         self._run = self._link.follow(self._call, self._collector, timeout)
                 except queue.Empty:
                     raise TimeoutError(f"the command still runs after {timeout:g} s; wait again or kill it") from None
+                finally:
+                    if self._collector.ended:  # with an error of the caller's own function, perhaps
+                        self._run = self._collector.execution
                 self._call.__exit__()
         return _result(self._run)
 
@@ -274,7 +283,7 @@ def _result(run: Execution) -> CommandResult:
     if run.status in ("timeout", "oom", "lost") or (run.status == "killed" and run.signal is None):
         run.raise_for_status()
     why = f"the command was killed by {signal_name(run.signal)}" if run.signal else None
-    result = CommandResult(run.stdout, run.stderr, _exit_code(run), why)
+    result = CommandResult(run.stdout, run.stderr, _exit_code(run), why, run.dropped_stdout, run.dropped_stderr)
     if result.exit_code != 0:
         raise CommandExitException(result)
     return result

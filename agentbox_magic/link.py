@@ -27,6 +27,8 @@ from agentbox_magic.limits import Limits
 SLOW_SECONDS = 1.0
 OUTER_GRACE_SECONDS = 5.0
 """After a deadline, how much later than the supervisor the host acts itself."""
+UNWIND_SECONDS = 2.0
+"""How long a run may take to end when it is interrupted because its caller's own function failed."""
 
 
 class Link:
@@ -125,6 +127,37 @@ class Link:
             self._kill()
         return OutcomeUnknownError("the box or its engine went away in mid-run; what it did may or may not be done")
 
+    @contextlib.contextmanager
+    def ending(self, call: Call, collector: Collector, *spared: type[BaseException]) -> Iterator[None]:
+        """Around a call of the caller's own functions. What they raise, but for what is ``spared``, ends the run too:
+        it is interrupted, and killed if that is not enough; the box goes on."""
+        try:
+            yield
+        except spared:
+            raise
+        except BaseException:
+            collector.mute()
+            self._end(call, collector)
+            raise
+
+    def _end(self, call: Call, collector: Collector) -> None:
+        for patience in (UNWIND_SECONDS, OUTER_GRACE_SECONDS):
+            if not collector.ended:
+                self.interrupt(call)  # the second time, it kills
+            until = time.monotonic() + patience
+            try:
+                while not collector.ended and time.monotonic() < until:
+                    collector.add(*call.get(max(0.0, until - time.monotonic())))
+            except queue.Empty:
+                continue
+            except ChannelClosedError:
+                return
+            except ProtocolError:
+                break
+            if collector.ended:
+                return
+        self._kill()
+
     def follow(self, call: Call, collector: Collector, patience: float | None) -> Execution:
         """Take the messages of a run to its end.
 
@@ -141,8 +174,9 @@ class Link:
                 message = call.get(left)
                 if message[0]["type"] == "reply":
                     self.answer(*message)  # it says why there is no run
-                if collector.add(*message):
-                    break
+                with self.ending(call, collector, ProtocolError, KeyboardInterrupt):
+                    if collector.add(*message):
+                        break
             except ProtocolError as error:
                 self._kill()
                 raise PolicyError(f"the box broke the protocol and was killed: {error}") from error
@@ -192,7 +226,8 @@ class Link:
                 try:
                     return self.follow(call, collector, SLOW_SECONDS)
                 except queue.Empty:
-                    on_slow()
+                    with self.ending(call, collector):
+                        on_slow()
             return self.follow(call, collector, None if until is None else until - time.monotonic())
         except queue.Empty:
             self._kill()

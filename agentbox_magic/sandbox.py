@@ -289,6 +289,9 @@ class Sandbox:
             on_slow: called once, in the calling thread, if the run goes on after a second.
             on_clear: called when the code clears its displays, with whether it means to wait for the next one.
 
+        What one of these functions raises ends the run, which is interrupted, and killed if that is not enough; the box
+        goes on.
+
         Raises:
             ValueError: a language that the image lacks, both a language and a context, or a cap that is too large.
             SandboxClosedError: the box has ended before.
@@ -312,7 +315,8 @@ class Sandbox:
         fields = {"context": where, "envs": envs or {}, "timeout": seconds, "max_output": max_output}
         with self._link.call("execute_request", code.encode(), budget=collector.budget, **fields) as call:
             if on_start:
-                on_start(lambda: self._link.interrupt(call))
+                with self._link.ending(call, collector):
+                    on_start(lambda: self._link.interrupt(call))
             until = self._link.deadline(call, seconds, where)
             return self._link.follow_to_deadline(call, collector, until, on_slow)
 

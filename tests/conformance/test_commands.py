@@ -116,6 +116,14 @@ def test_options(box: Sandbox, options: dict[str, Any], cmd: str, stdout: str) -
     assert box.commands.run(cmd, **options).stdout == stdout
 
 
+def test_what_a_cap_drops_is_a_number_too(box: Sandbox) -> None:
+    result = box.commands.run("head -c 100 /dev/zero; echo err >&2", max_output=80)
+    assert (result.dropped_stdout, result.dropped_stderr) == (20, 0)
+    with pytest.raises(CommandExitException) as caught:
+        box.commands.run("head -c 100 /dev/zero >&2; false", max_output=80)
+    assert (caught.value.dropped_stdout, caught.value.dropped_stderr) == (0, 20)
+
+
 def test_a_missing_directory(box: Sandbox) -> None:
     caught = fails(box, "echo never", cwd="/no/such")
     assert (caught.exit_code, caught.stdout) == (126, "")

@@ -7,6 +7,8 @@ displays beyond theirs are counted too. What a process writes after its cell is 
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from waiting import seconds_until
 
@@ -146,6 +148,84 @@ def test_hundreds_of_displays_between_prints(box: Sandbox) -> None:
     assert events(box, "for n in range(400):\n    print(n)\n    display(n)") == expected
 
 
+def test_a_print_is_one_piece(box: Sandbox) -> None:
+    pieces: list[str] = []
+    run = box.run_code("for n in range(200): print('a', n, 'b\\nc', sep='-')", on_stdout=pieces.append)
+    assert run.stdout == "".join(f"a-{n}-b\nc\n" for n in range(200))
+    assert run.logs.stdout == pieces
+    assert [piece for piece in pieces if not piece.endswith("c\n")] == []
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param("print('ready', end='')", id="a moment"),
+        pytest.param("print('ready', end='', flush=True)", id="a flush"),
+        pytest.param("print('ready', end=''); print('', end='', file=sys.stderr)", id="the other stream"),
+        pytest.param("os.write(1, b'ready')", id="a raw write"),
+    ],
+)
+def test_text_without_a_newline_comes_while_the_code_goes_on(box: Sandbox, write: str) -> None:
+    """The code ends only when the caller has seen what it wrote."""
+    box.files.remove("/tmp/seen") if box.files.exists("/tmp/seen") else None
+    code = f"{SYS}import time\n{write}\nwhile not os.path.exists('/tmp/seen'): time.sleep(0.01)\nprint('!')"
+    run = box.run_code(code, timeout=60, on_stdout=lambda text: box.files.write("/tmp/seen", "")).raise_for_status()
+    assert run.logs.stdout == ["ready", "!\n"]
+
+
+def test_a_flush_ends_a_piece(box: Sandbox) -> None:
+    pieces = run(box, "for word in 'one', 'two', 'three': print(word, end='', flush=True)").logs.stdout
+    assert pieces == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        ("os._exit(3)", "error"),
+        ("os.kill(os.getpid(), 9)", "killed"),
+        ("import ctypes; ctypes.string_at(0)", "killed"),
+        ("while True: pass", "timeout"),
+        ("if os.fork() == 0: os._exit(0)\nos.wait()", "ok"),
+        ("1 / 0", "error"),
+    ],
+)
+def test_no_end_of_the_code_loses_what_is_held(box: Sandbox, end: str, status: str) -> None:
+    run = box.run_code(f"{SYS}print('held', end='')\n{end}", timeout=2 if status == "timeout" else 60)
+    assert (run.status, run.stdout) == (status, "held")
+
+
+@pytest.mark.parametrize("name", ["on_stdout", "on_result", "on_start", "on_slow"])
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_what_a_callback_raises_ends_its_run(box: Sandbox, name: str, stubborn: bool) -> None:
+    class OwnError(Exception):
+        pass
+
+    def fail(*_: object) -> None:
+        raise OwnError
+
+    box.run_code("kept = 'kept'")
+    pid = int(box.run_code("import os; print(os.getpid())").stdout)
+    code = f"{SYS}import signal\n" + "signal.signal(signal.SIGINT, signal.SIG_IGN)\n" * stubborn
+    code += "from IPython.display import display\nprint('out'); display(1)\nimport time\nwhile True: time.sleep(0.01)"
+    with pytest.raises(OwnError):
+        box.run_code(code, timeout=100, **{name: fail})  # type: ignore[arg-type]
+    kept = box.run_code("kept")
+    assert kept.text == "'kept'" or stubborn
+    alive = box.commands.run(f"test -d /proc/{pid} && echo alive || echo dead").stdout
+    assert alive == "alive\n" or stubborn
+
+
+def test_what_a_callback_raises_ends_its_command(box: Sandbox) -> None:
+    def fail(text: str) -> None:
+        raise KeyError(text)
+
+    handle = box.commands.run("echo out; sleep 1000", background=True, timeout=100, on_stdout=fail)
+    with pytest.raises(KeyError):
+        handle.wait()
+    assert handle.exit_code == 130
+    assert box.commands.list() == []
+
+
 def test_threads_lose_nothing(box: Sandbox) -> None:
     code = """
 def work(name):
@@ -253,7 +333,11 @@ def test_output_beyond_its_cap_is_counted(box: Sandbox, stream: str, cap: int, s
     done = box.run_code(SYS + code, max_output=cap).raise_for_status()
     text = "".join(chr(97 + n % 26) for n in range(size))
     assert getattr(done, stream) == capped(text, cap)
-    assert getattr(done, "stderr" if number == 1 else "stdout") == ""
+    other = "stderr" if number == 1 else "stdout"
+    assert getattr(done, other) == ""
+    dropped = {f"dropped_{stream}": max(0, size - cap), f"dropped_{other}": 0}
+    assert {name: getattr(done, name) for name in dropped} == dropped
+    assert dropped.items() <= json.loads(done.to_json()).items()
 
 
 def test_each_stream_has_its_own_cap(box: Sandbox) -> None:
