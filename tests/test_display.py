@@ -283,7 +283,7 @@ def test_json_is_a_tree() -> None:
     assert '<summary style="cursor:pointer"><b>&lt;b&gt;</b>: [] 3 items</summary>' in bundle["text/html"]
     assert "<b>deep</b>: {} 0 keys" in bundle["text/html"]
     deep: list[Any] = []
-    for _ in range(5000):
+    for _ in range(200_000):  # deeper than any Python writes
         deep = [deep]
     assert shown({"application/json": deep})["text/plain"] == "plain"
     many = shown({"application/json": list(range(100_000))})["text/html"]

@@ -47,7 +47,7 @@ def leave_out(monkeypatch: pytest.MonkeyPatch, host: dict[str, Any], rest: dict[
     asked: dict[str, Any] = {}
 
     def less(self: Engine, config: dict[str, Any], name: str | None = None) -> str | None:
-        asked.update(config["HostConfig"])
+        asked.update(self.traits.translate(config)["HostConfig"])  # with AppArmor, where there is some
         return create(self, {**config, **rest, "HostConfig": {**config["HostConfig"], **host}}, name)
 
     def as_asked(self: Engine, container: str) -> dict[str, Any] | None:
