@@ -19,7 +19,11 @@ LIMITS = ("mem", "cpus", "pids", "timeout", "network")
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, but a mistake is a UsageError and nothing exits or prints."""
+    """argparse, but a mistake is a UsageError and nothing exits or prints, and its help is plain text: a docstring."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.color = False  # which Python 3.14 knows
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog}: {message}; {self.prog}? lists the options")
