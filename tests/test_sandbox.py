@@ -172,7 +172,7 @@ def test_an_exception(box: Sandbox) -> None:
     [
         ("x = = 1", "SyntaxError"),
         ("%nonsense", "UsageError"),
-        ("input('?')", "RuntimeError"),
+        ("input('?')", "EOFError"),
         ("import sys; sys.exit(2)", "SystemExit"),
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
         ("class E(Exception):\n    def __str__(self): 1 / 0\nraise E", "E"),

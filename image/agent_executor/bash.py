@@ -97,7 +97,7 @@ def _script(code: str, envs: Mapping[str, str]) -> str:
 
     >>> print(_script("true", {}), end="")
     eval true </dev/null 9>&-
-    printf '%d\\\\n' $? >&9
+    printf '%d\\n' $? >&9
     """
     before, after = [], []
     if envs:
