@@ -1,5 +1,5 @@
 # Every target does its own set-up (.ci/setup): .venv, a Docker engine that answers, the image. What else is made is in build/.
-.PHONY: demo test test-python vm-test check fuzz lab notebooks screenshots bench bench-peers bench-security lock setup clean
+.PHONY: demo test test-python vm-test check fuzz faults soak lab notebooks screenshots bench bench-peers bench-security lock setup clean
 python = .venv/bin/python
 debian = build/debian13
 # The tests that need no engine, so that they can be run under another Python wherever its packages can be had.
@@ -34,6 +34,13 @@ fuzz: setup ## feed the host's reader hostile streams for SECONDS (600); what it
 	@mkdir -p build/fuzz/corpus
 	$(python) tests/fuzz/fuzz_reader.py -max_total_time=$(or $(SECONDS),600) -max_len=4096 -timeout=10 \
 	  -artifact_prefix=build/fuzz/ build/fuzz/corpus
+
+faults: setup ## kill, freeze, interrupt and fill, on an engine of its own (half an hour, as root); writes docs/faults.md
+	@.ci/test-tools
+	cd tests && ../$(python) -m faults
+
+soak: setup ## use boxes for SECONDS (1800) in one process, with what it holds sampled; a picture of it in build/soak
+	cd tests && ../$(python) -m soak $(or $(SECONDS),1800) ../build/soak
 
 lab: setup ## JupyterLab on the notebooks
 	$(python) -m jupyterlab notebooks

@@ -30,7 +30,7 @@ _WAIT = 'exec 3<&0 </dev/null; { read -r line <&3 || exec "$@" 3<&-; } &'
 """``read`` fails at the end of the pipe. In the background of a shell that ends at once, so that it is no child of
 ours: nobody would wait for it."""
 
-LATE_SECONDS = 10.0
+LATE_SECONDS = 5.0
 """After its first answer, how long an engine may take to create a container that nobody waits for any more."""
 GIVE_UP_SECONDS = 600.0
 """For how long an engine that does not answer is asked. What it makes later than that, the next process sweeps."""
