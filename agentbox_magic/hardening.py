@@ -159,6 +159,8 @@ def environment(limits: Limits, box: Box, resync: str) -> list[str]:
     values = {
         "PATH": ":".join(["/opt/agentbox/venv/bin", "/opt/agentbox/packages/bin", *box.start.path]),
         "HOME": "/tmp",
+        "USER": "sandbox",  # as in /etc/passwd of our image; others have no line for a box's user
+        "LOGNAME": "sandbox",
         "LANG": "C.UTF-8",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "MPLCONFIGDIR": "/tmp/.matplotlib",

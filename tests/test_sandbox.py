@@ -40,7 +40,7 @@ def test_a_box_has_loaded_no_more_than_a_cell_needs() -> None:
     with Sandbox.create() as box:
         run = box.run_code(f"import sys; sorted({unneeded} & set(sys.modules)), 'IPython' in sys.modules")
         assert run.text == "([], True)"
-        assert [entry.name for entry in box.files.list("/tmp")] == [".matplotlib"]
+        assert [entry.name for entry in box.files.list("/tmp")] == [".etc", ".matplotlib"]
 
 
 def test_a_semicolon_silences_it(box: Sandbox) -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 SKELETON = "/opt/agentbox/skel"
 """Files of the image that a box wants writable; copied to ``$HOME`` at the start."""
+ACCOUNTS = "/opt/agentbox/etc"
+"""The image's lists of users and groups, from before they became links into ``/tmp``."""
+USER = "sandbox"
 KERNEL = frozenset({"proc", "sysfs", "cgroup", "cgroup2"})
 """File systems that hold the kernel's own things, all of which a user of number 0 may seem to write."""
 LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
@@ -26,10 +29,25 @@ SECONDS = 10.0
 
 def furnish(cwd: str) -> None:
     """Put into the empty directories what a new box has there, and go to where code starts."""
+    name_user()
     home = os.path.expanduser("~")
     # Not by shutil, which takes 3 ms to load: every box would start later for a few small files.
     things = [(home + path[len(SKELETON) :], mode, content) for path, mode, content in inventory(SKELETON)]
     restore(things, cwd)
+
+
+def name_user() -> None:
+    """Give this user and its group a name, where the image has its lists of them where a box can write."""
+    home = os.path.expanduser("~")
+    own = {"passwd": f"{USER}:x:{os.getuid()}:{os.getgid()}::{home}:/bin/bash\n", "group": f"{USER}:x:{os.getgid()}:\n"}
+    for name, line in own.items():
+        with contextlib.suppress(OSError):  # another image, whose lists are as they are
+            path = os.readlink(f"/etc/{name}")
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(f"{ACCOUNTS}/{name}", "rb") as file:
+                known = file.read()
+            with open(path, "xb") as file:
+                file.write(known + line.encode())
 
 
 def inventory(*roots: str) -> list[tuple[str, int, bytes | None]]:

@@ -26,6 +26,7 @@ from agent_executor.cgroup import Cgroup
 from agent_executor.children import CUT_OFF, DEAF, PIPE_SIZE, Child, Children, kill_tree, read
 from agent_executor.contexts import DEFAULT, Context, languages
 from agent_executor.hostpipe import HostPipe, RefusedError
+from agent_executor.names import Names
 from agent_executor.runs import Run, environment, seconds
 from agent_executor.services import Services
 from agent_executor.sockets import Sockets
@@ -74,6 +75,8 @@ class Supervisor:
 
     def __init__(self, stdin: int, stdout: int, *, cwd: str, resync: bytes) -> None:
         self._selector = selectors.DefaultSelector()
+        with contextlib.suppress(OSError):
+            Names(self._selector)
         self._children = Children(self._selector, self._read_control, self._read_output)
         self._contexts = {DEFAULT: Context(DEFAULT, "python", cwd)}
         self._cwd = cwd
