@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _MAX_HELD = 4096
+MAX_MARKS = 16
+"""Combining characters on one other: no script has as many, and drawing them takes time that grows with the square."""
 
 _ESCAPE = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI
@@ -39,7 +42,22 @@ def clean(text: str, *, colour: bool = True) -> str:
     text = _ESCAPE.sub(_keep_colour if colour else "", text)
     text = _CONTROLS.sub("", text)
     text = _SURROGATES.sub("\ufffd", text)
-    return show_bidi(text)
+    return show_bidi(few_marks(text))
+
+
+def few_marks(text: str) -> str:
+    """At most :data:`MAX_MARKS` combining characters on one other; the number of the rest in their place.
+
+    >>> few_marks("e" + "\u0301" * 20) == "e" + "\u0301" * 16 + "[+4 marks]"
+    True
+    """
+    if len(text) <= MAX_MARKS or text.isascii():
+        return text
+    marks = "".join(one for one in set(text) if unicodedata.category(one) in ("Mn", "Me", "Mc"))
+    if not marks:
+        return text
+    many = re.compile(f"([{marks}]{{{MAX_MARKS}}})([{marks}]+)")  # no mark means anything in a class
+    return many.sub(lambda match: f"{match[1]}[+{len(match[2]):,} marks]", text)
 
 
 def show_bidi(text: str, *, html: bool = False) -> str:

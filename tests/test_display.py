@@ -6,6 +6,7 @@ import base64
 import io
 import re
 import time
+from html import unescape
 from typing import Any
 from xml.etree import ElementTree
 
@@ -14,9 +15,13 @@ from PIL import Image
 
 from agentbox_magic import Execution, Result, Sandbox, Usage
 from agentbox_magic.display import FoldedStream, footer, safe_bundle
+from agentbox_magic.display import safe as safe_module
+from agentbox_magic.display.budget import Budget
+from agentbox_magic.display.frame import _svg_size
 from agentbox_magic.display.grid import Row, grid, progress
-from agentbox_magic.display.safe import CLEAN_SECONDS
-from agentbox_magic.display.sanitise import safe_html
+from agentbox_magic.display.helper import SECONDS, TooSlowError, clean_image
+from agentbox_magic.display.sanitise import CLEANERS, safe_html
+from agentbox_magic.display.weight import MAX_ELEMENTS, TooHeavyError, weigh
 from agentbox_magic.execution import MAX_HISTORY, Sample
 from agentbox_magic.limits import Limits
 
@@ -128,10 +133,38 @@ def test_only_known_types_pass() -> None:
     assert "&lt;script&gt;" in bundle["text/html"]  # Markdown's, as text
 
 
-def test_svg_is_an_image() -> None:
-    html = safe_bundle(Result({"image/svg+xml": "<svg><script>evil()</script></svg>"}))["text/html"]
-    assert re.search('><img alt="SVG image" [^>]*src="data:image/svg[+]xml;base64,', html)
-    assert "script" not in html
+def test_svg_is_in_a_closed_frame() -> None:
+    html = safe_bundle(Result({"image/svg+xml": SVG}))["text/html"]
+    frame = re.search('<iframe sandbox="" srcdoc="([^"]*)"', html)
+    assert frame is not None
+    page = unescape(frame[1])
+    assert "default-src 'none'" in page
+    assert '<circle r="3" style="fill: red"></circle>' in page
+    assert "evil" not in html
+    assert "width:120px;max-width:100%;height:82px" in html  # its own size, and margins
+
+
+@pytest.mark.parametrize(
+    ("attributes", "size"),
+    [
+        ('width="100" height="60"', (100, 60)),
+        ('width="72pt" height="36.5pt" viewBox="0 0 72 36.5"', (96, 48)),
+        ('viewBox="0 0 400 100"', (None, 200)),
+        ('width="50mm" viewBox="0,0,2,1"', (188, 94)),
+        ('width="100%" height="100%"', (None, 150)),
+        ('viewBox="0 0 0 1"', (None, 150)),
+        ('width="999999" height="999999"', (4000, 4000)),
+        ("", (None, 150)),
+    ],
+)
+def test_a_frame_has_the_size_of_its_drawing(attributes: str, size: tuple[int | None, int]) -> None:
+    assert _svg_size(f"<svg {attributes}><circle></circle></svg>") == size
+
+
+SVG = """<?xml version="1.0"?><!DOCTYPE svg PUBLIC "x" "y">
+<svg xmlns="http://www.w3.org/2000/svg" width="98" height="60"><metadata><x>evil</x></metadata><script>evil()</script>
+<a href="https://example.org/evil"><circle r="3" style="fill: red"/></a>
+<image href="data:image/svg+xml,evil"/><title>evil</title></svg>"""
 
 
 def shown(data: dict[str, Any], *, allow_scripts: bool = False) -> dict[str, Any]:
@@ -226,7 +259,7 @@ def test_html_that_never_ends_takes_no_longer(piece: str) -> None:
     start = time.monotonic()
     shown({"text/html": html})
     shown({"text/html": html + "<script>"}, allow_scripts=True)
-    assert time.monotonic() - start < CLEAN_SECONDS + 10
+    assert time.monotonic() - start < SECONDS + 10
 
 
 def test_markdown() -> None:
@@ -370,3 +403,172 @@ def test_a_run_has_a_history(box: Sandbox) -> None:
     assert history[-1].seconds == pytest.approx(run.duration, abs=0.1)
     assert max(one.memory for one in history) > history[0].memory + 20_000_000
     assert history[-1].cpu_seconds > 0.1
+
+
+# -- what a display costs ---------------------------------------------------------------------------------------------
+
+USES = '<svg><g id="a"><rect></rect></g><g id="b">' + '<use href="#a"></use>' * 500 + "</g>"
+
+
+def patterns(reference: str) -> str:
+    """Rectangles filled with a pattern of rectangles, ten of them on each of five levels."""
+    parts = [
+        f'<pattern id="p{n + 1}">' + f"<rect {reference.format(n)}></rect>" * 10 + "</pattern>" for n in range(5)
+    ]  # fmt: skip
+    return "<svg>" + "".join(parts) + f"<rect {reference.format(5)}></rect>" + "</svg>"
+
+
+@pytest.mark.parametrize(
+    ("page", "why"),
+    [
+        ("<p>x</p>" * (MAX_ELEMENTS + 1), "more than 75,000 elements"),
+        ('<input type="date">' * 4000, "more than 75,000 elements"),
+        ("<b>" * 101 + "</b>" * 101, "nested more than 100 deep"),
+        ('<table><tr><td colspan="1000" rowspan="65534"></td></tr></table>', "more than 250,000 cells"),
+        ('<table><tr><td rowspan="0"></td><td rowspan=" +0"></td>' * 2 + "</tr></table>", "more than 250,000 cells"),
+        (
+            "<table>" + '<colgroup span="1000"></colgroup><col span="99999">' * 200 + "</table>",
+            "more than 250,000 cells",
+        ),
+        (USES + '<use href="#b"></use>' * 300 + "</svg>", "comes to more than 250,000 elements"),
+        (USES.replace("href", "xlink:href") + '<use xlink:href="#%62"></use>' * 300 + "</svg>", "comes to more"),
+        (patterns('fill="url(#p{})"'), "comes to more"),
+        (patterns('style="fill: url( &quot;#p{}&quot; )"'), "comes to more"),
+        (patterns('style="fill:u\\72l(#p{})"'), "comes to more"),
+        (patterns('style="fill:url(about:srcdoc#p{})"'), "comes to more"),
+        ('<svg><filter id="f"></filter>' + '<g filter="url(#f)"></g>' * 2000 + "</svg>", "comes to more"),
+        ('<svg><g id="a"><use href="#a"></use></g></svg>', "in a circle"),
+        (
+            f'<svg><marker id="m">{"<g></g>" * 99}</marker><path d="{"M0 0" * 9999}" marker-mid="url(#m)"/></svg>',
+            "comes",
+        ),
+        ("<style>p{display:grid;grid-template:repeat(99999,1px)/1fr}</style>", "thousands of columns"),
+        ("<style>p{columns:99999}</style>", "thousands of columns"),
+        (f"<style>p:after{{content:'{'x' * 9999}'}}</style>{'<p></p>' * 300}", "too much text"),
+        (
+            f"<style>p{{box-shadow:0 0 9px red}}{'a{filter:blur(9px)}' * 99}</style>{'<p></p>' * 3000}",
+            "too many effects",
+        ),
+        ("<style>p{background:url(d\\61 ta:image/svg+xml,x)}</style>", "pictures of its own"),
+        ('<style>p{fill:url(#a)}</style><svg><pattern id="a"></pattern></svg>', "draws other elements"),
+        ('<svg><style><g id="a"></g></style><use href="#a"></use></svg>', "style sheet is none"),
+        ("<style>" + " " * 2**21 + "</style>", "longer than 1 MiB"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_costs_too_much_is_known(page: str, why: str) -> None:
+    with pytest.raises(TooHeavyError, match=why):
+        weigh(page)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<table>" + "<tr>" + "<td>1</td>" * 10 + "</tr>" * 4000 + "</table>",
+        '<table><tr><th colspan="100%">x</th></tr><tr><td rowspan="50" title="<style>">x</td></tr></table>',
+        "<style>.a > td::before{content:'▸ ';grid-column:1/-1}@media (width){}</style><table></table>",
+        '<style>.a{fill:url(#g)}</style><svg><linearGradient id="g"></linearGradient><rect class="a"></rect></svg>',
+        '<svg><path id="m"></path>'
+        + '<use href="#m" clip-path="url(#c)"></use>' * 20_000
+        + '<clipPath id="c"></clipPath></svg>',
+        '<svg><marker id="m"><path d="M0 0L1 1"></path></marker><path d="M0 0L9 9" marker-end="url(#m)"></path></svg>',
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_is_honest_is_drawn(page: str) -> None:
+    assert weigh(page) > 0
+
+
+def test_a_run_has_a_budget() -> None:
+    budget = Budget()
+    table = Result({"text/html": "<b>x</b>" * 30_000, "text/plain": "plain"})
+    kinds = [set(safe_bundle(table, budget=budget)) for _ in range(4)]
+    assert kinds == [{"text/plain", "text/html"}] * 3 + [{"text/plain"}]
+    last = safe_bundle(table, budget=budget)["text/plain"]
+    assert last == "plain\n[HTML is not drawn: the displays of this run have more than 100,000 elements of HTML]"
+    assert "text/html" in safe_bundle(Result({"text/html": "<b>small</b>"}), budget=budget)
+    budget.clear()
+    assert "text/html" in safe_bundle(table, budget=budget)
+
+
+def test_what_takes_the_place_of_another_costs_what_it_has_more() -> None:
+    budget = Budget()
+    for _ in range(3):
+        assert "text/html" in safe_bundle(
+            Result({"text/html": "<b>x</b>" * 60_000, "text/plain": ""}, display_id="a"), budget=budget
+        )
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        ({"image/png": "PNG"}, "100,000,000 pixels"),
+        ({"image/svg+xml": "<svg></svg>"}, "100 frames"),
+        ({"text/html": "<style>a{}</style>x"}, "100 frames"),
+        ({"text/latex": "$" + "x" * 900 + "$"}, "16,384 characters of formulas"),
+        ({"text/plain": "x" * 900_000}, "8,388,608 characters"),
+    ],
+    ids=["pixels", "drawings", "frames", "formulas", "text"],
+)  # fmt: skip
+def test_each_part_of_the_budget_ends(data: dict[str, Any], word: str) -> None:
+    if "image/png" in data:
+        data = {"image/png": image("PNG", (2000, 500))}
+    budget = Budget()
+    results = [safe_bundle(Result({"text/plain": "plain", **data}), budget=budget) for _ in range(110)]
+    assert word not in results[0]["text/plain"]
+    assert word in results[-1]["text/plain"]
+    assert len(results[-1]["text/plain"]) < 3000
+    assert "text/html" not in results[-1]
+
+
+def test_a_run_whose_displays_took_long_has_only_text_left() -> None:
+    budget = Budget()
+    budget.seconds = 0.0
+    bundle = safe_bundle(Result({"text/plain": "plain", "text/html": "<b>x</b>"}), budget=budget)
+    assert bundle == {
+        "text/plain": "plain\n[only its text is shown: the displays of this run took more than 30 s to make safe]"
+    }
+
+
+def slow_jpeg() -> bytes:
+    """A picture of a few kilobytes whose last scan is repeated: each costs as much as a whole picture."""
+    out = io.BytesIO()
+    Image.new("L", (4000, 4000)).save(out, "JPEG", progressive=True)
+    raw = out.getvalue()
+    scan = raw[raw.rindex(b"\xff\xda") : -2]
+    return raw[:-2] + scan * 3000 + raw[-2:]
+
+
+def test_a_picture_that_takes_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever decodes it in this process waits: the control."""
+    raw = slow_jpeg()
+    with pytest.raises(TooSlowError, match="takes more than 1 s"):
+        clean_image(raw, "image/jpeg", 1.0)
+    monkeypatch.setattr(safe_module, "SECONDS", 1.0)
+    start = time.monotonic()
+    bundle = safe_bundle(Result({"image/jpeg": raw, "text/plain": "plain"}))
+    assert bundle == {"text/plain": "plain\n[an image is not drawn: making it safe takes more than 1 s]"}
+    assert time.monotonic() - start < 20
+    inline = f'<img src="data:image/jpeg;base64,{base64.b64encode(raw[:20_000]).decode()}">'
+    called: list[object] = []
+    monkeypatch.setitem(CLEANERS, "html", called.append)
+    shown({"text/html": inline})
+    assert called == []  # not in this process
+
+
+def test_combining_characters_are_bounded() -> None:
+    text = "a" + "\u0301" * 1000
+    assert shown({"text/plain": text})["text/plain"] == "a" + "\u0301" * 16 + "[+984 marks]"
+    assert "[+984 marks]" in shown({"text/html": f"<b>{text}</b>"})["text/html"]
+    hindi = "\u0915\u094d\u0937\u0947\u0902" * 100
+    assert shown({"text/plain": hindi})["text/plain"] == hindi
+
+
+@pytest.mark.parametrize(
+    "source", ["$" + r"\overbrace{" * 31 + "x" + "}" * 31 + "$", "$" + r"\left(" * 31 + r"\right)" * 31 + "$",
+               "$" + r"\\{" * 31 + "}" * 31 + "$", r"$\begin{matrix}1\\[-99em]2\end{matrix}$", "$" + "x" * 9000 + "$"],
+    ids=lambda value: str(value)[:20],
+)  # fmt: skip
+def test_formulas_that_cost_much_are_shown_as_their_source(source: str) -> None:
+    assert "text/latex" not in shown({"text/latex": source})
+    assert "text/latex" in shown({"text/latex": r"$\begin{matrix}1\\[2pt]2\end{matrix}$"})

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import re
 
-MAX_LATEX = 16 * 1024
+MAX_LATEX = 8 * 1024
+MAX_DEPTH = 30
+"""Groups in groups: what MathJax makes of them takes time and space that grow with the square, and more."""
 
 _DRAWING = """
 alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa varkappa lambda mu nu xi omicron pi
@@ -41,6 +43,9 @@ _MACROS, _ENVIRONMENTS = frozenset(_DRAWING.split()), frozenset(_LAYOUTS.split()
 _TOKEN = re.compile(r"\\([a-zA-Z]+|.|\Z)", re.DOTALL)
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)(?:\{([a-zA-Z]+)\*?\})?")
 _SYMBOLS = frozenset("\\,;:!{}| %_&#$\n")
+_GROUP = re.compile(r"(\\(?:left|begin)\b|(?<!\\)\{)|(\\(?:right|end)\b|(?<!\\)\})")
+_SKIP = re.compile(r"\\\\\s*\[(?!\s*\d{1,2}(?:\.\d+)?\s*(?:pt|ex|em|mm)\s*\])")
+"""Room after a row that is not small: it could be any, or negative."""
 _FORMULA = re.compile(r"(\$\$?)(.+?)\1", re.DOTALL)
 
 
@@ -73,5 +78,15 @@ def safe_latex(source: str) -> str | None:
         return None
     if "$" in _TOKEN.sub("", body) or body.endswith("\\"):
         return None
+    if _depth(body) > MAX_DEPTH or _SKIP.search(body):
+        return None
     body = body.replace("<", r"\lt ").replace(">", r"\gt ").replace("&", "& ")
     return f"{delimiter}{body}{delimiter}"
+
+
+def _depth(body: str) -> int:
+    deepest = depth = 0
+    for begins, _ in _GROUP.findall(body.replace(r"\\", " ")):
+        depth += 1 if begins else -1
+        deepest = max(deepest, depth)
+    return deepest

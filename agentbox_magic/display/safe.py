@@ -2,8 +2,8 @@
 
 That page can drive the kernel, so one script in it is an escape; and one remote image leaks data from a box that has no
 network. What passes is an allowlist: plain text, images decoded and encoded anew, sanitised HTML without any URL but
-``data:image``, SVG as an image, where browsers run no script and load nothing, and formulas that only draw. HTML that
-would lose its substance is shown in a frame that runs nothing and loads nothing.
+``data:image``, and formulas that only draw. HTML that would lose its substance, and SVG, is shown in a frame that runs
+nothing and loads nothing. What would cost the page too much to draw is shown as text, with a line that says why.
 """
 
 from __future__ import annotations
@@ -12,30 +12,27 @@ import base64
 import contextlib
 import json
 import re
-import subprocess
-import sys
 from html import escape
 from typing import Any
 
-from agentbox_magic.display import sanitise
 from agentbox_magic.display.block import QUIET, block
-from agentbox_magic.display.fold import fold
-from agentbox_magic.display.frame import closed_frame, script_frame
+from agentbox_magic.display.budget import SECONDS as TIME
+from agentbox_magic.display.budget import Budget, Cost
+from agentbox_magic.display.fold import MAX_TEXT, fold
+from agentbox_magic.display.frame import closed_frame, script_frame, svg_frame
+from agentbox_magic.display.helper import SECONDS, TooSlowError, clean_image, clean_page, count_pixels
 from agentbox_magic.display.latex import safe_latex
-from agentbox_magic.display.sanitise import CLEANERS, IMAGES, safe_image
+from agentbox_magic.display.sanitise import IMAGES
 from agentbox_magic.display.tree import tree
+from agentbox_magic.display.weight import TooHeavyError, weigh
 from agentbox_magic.execution import Result
-from agentbox_magic.text import clean, show_bidi
+from agentbox_magic.text import clean, few_marks, show_bidi
 
-MAX_SVG = 2 * 2**20
 MAX_HTML = 4 * 2**20
 MAX_SCRIPTS = 16 * 2**20
 """HTML with scripts, which may bring a whole library."""
-DIRECT = {"html": 32 * 1024, "frame": 32 * 1024, "markdown": 8 * 1024}
-"""Longest source cleaned here, in characters: at worst 0.3 s. What is longer is cleaned in a process that can be
-killed."""
-CLEAN_SECONDS = 10.0
-"""4 MiB of an honest table take less than one."""
+SHORT = 2000
+"""Text that is shown of any display, in characters, however much a run has shown already."""
 MAX_SHEET = 10_000
 """Longest style sheet that is looked into, in characters."""
 MANY_ROWS = 500
@@ -54,30 +51,8 @@ _REMOTE = re.compile(r"""<img\b[^>]{0,500}?\bsrc\s?=\s?["']?(?:https?:)?//""", r
 _SCRIPT = re.compile(r"<script\b", re.IGNORECASE)
 _NAMELESS = re.compile(r"<IPython\.core\.display\.\w+ object>")
 _DRAWN = re.compile(r"<(?:svg|math|canvas|input|button)\b", re.IGNORECASE)
+_INLINE = re.compile(r'="data:(image/(?:png|jpeg));base64,([^"]*)"')
 _VISIBLE = re.compile(r"<(?:img\b[^>]* src=|(?:svg|table|hr|meter|progress|input|button)\b)", re.IGNORECASE)
-
-
-def _cleaned(source: str, how: str) -> str | None:
-    """What :data:`CLEANERS` make of it within :data:`CLEAN_SECONDS`; None if that is not enough, or not possible."""
-    if len(source) > MAX_HTML:
-        return None
-    if len(source) <= DIRECT[how]:
-        try:
-            page = CLEANERS[how](source)
-        except Exception:  # an input that a library stumbles over is none to show
-            return None
-    else:
-        command = [sys.executable, sanitise.__file__, how]
-        try:
-            done = subprocess.run(
-                command, input=source.encode("utf-8", "replace"), capture_output=True, timeout=CLEAN_SECONDS
-            )
-        except subprocess.TimeoutExpired:
-            return None
-        if done.returncode:
-            return None
-        page = done.stdout.decode()
-    return None if len(page) > 2 * MAX_HTML else show_bidi(page, html=True)
 
 
 def _parted(html: str, tag: str) -> tuple[str, list[str]]:
@@ -122,18 +97,51 @@ def _table_folded(page: str) -> str:
     return f'<details><summary style="cursor:pointer">a table of {rows:,} rows</summary>{page}</details>'
 
 
+def _pixels(page: str) -> int:
+    """Of the pictures in a clean page, which are our own."""
+    return sum(count_pixels(base64.b64decode(data), mime) for mime, data in _INLINE.findall(page))
+
+
 class _Bundle:
     """One bundle in the making: what is shown, and what there is to say of what is not."""
 
-    def __init__(self, data: dict[str, Any], allow_scripts: bool) -> None:
+    def __init__(self, result: Result, allow_scripts: bool, budget: Budget) -> None:
         self.shown: dict[str, Any] = {}
         self.notes: list[str] = []
-        self._data = data
+        self._data = result.data
+        self._name = result.display_id
         self._allow_scripts = allow_scripts
+        self._budget = budget
 
     def text(self, mime: str) -> str | None:
         value = self._data.get(mime)
         return value if isinstance(value, str) else None
+
+    def _take(self, what: str, cost: Cost) -> bool:
+        """Whether there is room for a part of the display; if not, say why."""
+        why = self._budget.take(self._name, cost)
+        if why:
+            self.notes.append(f"{what} is not drawn: {why}")
+        return not why
+
+    def _clean(self, what: str, source: str, how: str, frames: int = 0) -> str | None:
+        """A page that is safe and can be drawn; None if there is none, with a note that says why."""
+        if len(source) > MAX_HTML:
+            self.notes.append(f"{what} that cannot be shown: it is longer than {MAX_HTML // 2**20} MiB")
+            return None
+        try:
+            with self._budget.clock():
+                page = clean_page(source, how, min(SECONDS, self._budget.seconds))
+                page = page and few_marks(show_bidi(page, html=True))
+                elements = weigh(page or "")
+        except (TooSlowError, TooHeavyError) as error:
+            self.notes.append(f"{what} is not drawn: {error}")
+            return None
+        if page is None or len(page) > 2 * MAX_HTML:
+            self.notes.append(f"{what} that cannot be shown: it is too long, or nested too deeply")
+            return None
+        cost = Cost(elements=elements, characters=len(page), pixels=_pixels(page), frames=frames)
+        return page if self._take(what, cost) else None
 
     def pictures(self) -> None:
         for mime, raw in self._data.items():
@@ -141,10 +149,20 @@ class _Bundle:
                 continue
             if mime not in IMAGES:
                 self.notes.append(f"{clean(mime, colour=False)} is not shown; PNG and JPEG are")
-            elif (image := safe_image(raw, mime)) is None:
-                self.notes.append("an image that cannot be shown: damaged, or above 25 megapixels")
-            else:
-                self.shown[mime] = base64.b64encode(image[0]).decode()
+            elif self._take("an image", Cost(pixels=count_pixels(raw, mime))):
+                self._picture(mime, raw)
+
+    def _picture(self, mime: str, raw: bytes) -> None:
+        try:
+            with self._budget.clock():
+                image = clean_image(raw, mime, min(SECONDS, self._budget.seconds))
+        except TooSlowError as error:
+            self.notes.append(f"an image is not drawn: {error}")
+            return
+        if image is None:
+            self.notes.append("an image that cannot be shown: damaged, or above 25 megapixels")
+        else:
+            self.shown[mime] = base64.b64encode(image).decode()
 
     def rich(self) -> None:
         """The richest of what there is beside pictures."""
@@ -156,21 +174,16 @@ class _Bundle:
             how = "" if self._allow_scripts else f"; {_ALLOW}"
             self.notes.append(f"{figure}, which does not run here: display its HTML{how}")
         if (markdown := self.text("text/markdown")) is not None:
-            self._page("Markdown", _cleaned(markdown, "markdown"))
+            self._page(self._clean("Markdown", markdown, "markdown"))
         elif (latex := self.text("text/latex")) is not None:
             self._latex(latex)
         elif (svg := self.text("image/svg+xml")) is not None:
             self._svg(svg)
         elif "application/json" in self._data:
-            value = self._data["application/json"]
-            self.shown["text/html"] = tree(value)
-            with contextlib.suppress(RecursionError):  # what was parsed may be too deep to be written
-                self.shown["text/plain"] = json.dumps(value, ensure_ascii=False)
+            self._json(self._data["application/json"])
 
-    def _page(self, kind: str, page: str | None) -> None:
-        if page is None:
-            self.notes.append(f"{kind} that cannot be shown: it is too long, or nested too deeply")
-        else:
+    def _page(self, page: str | None) -> None:
+        if page is not None:
             self.shown["text/html"] = block("html", _table_folded(page))
 
     def _html(self, html: str) -> bool:
@@ -182,13 +195,15 @@ class _Bundle:
             ):  # its library is in another output
                 self.notes.append("a Plotly figure: display HTML(figure.to_html())")
                 return False
+            if not self._take("HTML", Cost(frames=1)):
+                return False
             self.shown["text/html"] = script_frame(html)
             return True
         if active and self.shown:
             return False
         html = _parted(html, "script")[0] if active else html  # it may be a whole library
         in_frame = _needs_frame(html)
-        page = _cleaned(html, "frame" if in_frame else "html")
+        page = self._clean("HTML", html, "frame" if in_frame else "html", frames=in_frame)
         if page is not None and not _is_visible(page) and html.strip():
             why = f"whose scripts do not run here; {_ALLOW}" if active else "in which nothing is left that may be shown"
             self.notes.append(f"HTML {why}")
@@ -196,7 +211,7 @@ class _Bundle:
         if page is not None and in_frame:
             self.shown["text/html"] = closed_frame(page)
         else:
-            self._page("HTML", page)
+            self._page(page)
         if remote := len(_REMOTE.findall(html)):
             self.notes.append(f"{remote:,} image{'s' * (remote > 1)} from elsewhere not loaded")
         if active and page is not None:
@@ -205,24 +220,35 @@ class _Bundle:
 
     def _latex(self, latex: str) -> None:
         formula = safe_latex(latex)
-        if formula is None:
-            self.shown["text/plain"] = latex
-        else:
+        if formula is not None and self._take("a formula", Cost(formulas=len(formula))):
             self.shown["text/latex"] = formula
+        else:
+            self.shown["text/plain"] = latex
 
     def _svg(self, svg: str) -> None:
-        if len(svg) > MAX_SVG:
-            self.notes.append("an SVG image that cannot be shown: above 2 MiB")
+        page = self._clean("an SVG image", svg, "frame", frames=1)
+        if page is None:
             return
-        source = base64.b64encode(svg.encode("utf-8", "replace")).decode()
-        self.shown["text/html"] = block(
-            "svg",
-            f'<img alt="SVG image" style="max-width:100%;background:#fff" src="data:image/svg+xml;base64,{source}">',
-        )
+        if "<svg" in page:
+            self.shown["text/html"] = svg_frame(page)
+        else:
+            self.notes.append("an SVG image in which nothing is left that may be shown")
+
+    def _json(self, value: Any) -> None:
+        with self._budget.clock():
+            page = tree(value)
+            if self._take("JSON", Cost(elements=page.count("<"), characters=len(page))):
+                self.shown["text/html"] = page
+            with contextlib.suppress(RecursionError):  # what was parsed may be too deep to be written
+                self.shown["text/plain"] = json.dumps(value, ensure_ascii=False)
 
     def finish(self) -> dict[str, Any]:
         plain = self.shown.get("text/plain") or self.text("text/plain") or ""
-        text, folded = fold("" if self.notes and _NAMELESS.fullmatch(plain) else plain)
+        plain = "" if self.notes and _NAMELESS.fullmatch(plain) else plain
+        if len(plain) > SHORT and not self._take("the rest of its text", Cost(characters=min(len(plain), MAX_TEXT))):
+            plain = plain[:SHORT]
+        with self._budget.clock():
+            text, folded = fold(plain)
         if folded and not self.shown.keys() - {"text/plain"}:
             self.shown["text/html"] = folded
         notes = [f"[{note}]" for note in dict.fromkeys(self.notes)]
@@ -235,14 +261,20 @@ class _Bundle:
         }}  # fmt: skip
 
 
-def safe_bundle(result: Result, *, allow_scripts: bool = False) -> dict[str, Any]:
+def safe_bundle(result: Result, *, allow_scripts: bool = False, budget: Budget | None = None) -> dict[str, Any]:
     """The MIME bundle a notebook may show for a result of a box.
 
     Args:
         allow_scripts: HTML with scripts runs, in a frame that reaches nothing of the page; it can send what it shows to
             anyone, though, from the reader's browser.
+        budget: of the run that the display belongs to. What there is no room for is shown as text, with the reason.
     """
-    bundle = _Bundle(result.data, allow_scripts)
-    bundle.pictures()
-    bundle.rich()
+    budget = budget or Budget()
+    budget.begin(result.display_id)
+    bundle = _Bundle(result, allow_scripts, budget)
+    if budget.seconds:
+        bundle.pictures()
+        bundle.rich()
+    else:
+        bundle.notes.append(f"only its text is shown: the displays of this run took more than {TIME:g} s to make safe")
     return bundle.finish()

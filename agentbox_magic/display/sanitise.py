@@ -1,8 +1,9 @@
 """HTML, Markdown and images without anything that acts or loads. Also a program: from stdin to stdout, so that it can
-be given up on.
+be given up on (:mod:`agentbox_magic.display.helper`).
 
-The sanitiser takes time that grows with the square of some inputs (open elements, attributes), in native code that
-nothing interrupts. So this imports nothing of this package: it starts in a few hundredths of a second.
+The sanitiser takes time that grows with the square of some inputs (open elements, attributes), a JPEG of a few
+kilobytes can take half a minute, both in native code that nothing interrupts. So this imports nothing of this package:
+it starts in a few hundredths of a second.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ _ATTRIBUTES = {
     "th": {"colspan", "headers", "rowspan", "scope", "valign"},
 }
 _LOADS = re.compile(r"url|\\|@|/\*", re.IGNORECASE)
+# In a frame nothing loads but data: URLs, and those of a style would be images that nobody has looked at.
+_DATA = re.compile(r"d\s*a\s*t\s*a\s*:|\\", re.IGNORECASE)
 _STYLES = {
     "background-color", "color", "font-style", "font-weight", "text-align", "text-decoration", "vertical-align",
     "white-space",
@@ -114,6 +117,8 @@ def _attribute_filter(*, frame: bool) -> Callable[[str, str, str], str | None]:
             return f"data:{match[1]};base64,{base64.b64encode(image[0]).decode()}"
         if attribute == "href":
             return value if value.startswith("#") and tag != "a" else None
+        if attribute == "style" and frame and _DATA.search(value):
+            return None
         # No property that is let through loads anything, whatever its value; but nor does any need these.
         if attribute == "style" and not frame and _LOADS.search(value):
             return None
@@ -143,7 +148,7 @@ def frame_html(html: str) -> str:
     """
     return nh3.clean(
         html, tags=_FRAME_TAGS, attributes=_FRAME_ATTRIBUTES, attribute_filter=_attribute_filter(frame=True),
-        url_schemes={"data"}, link_rel=None, clean_content_tags={"script", "title"},
+        url_schemes={"data"}, link_rel=None, clean_content_tags={"script", "title", "metadata"},
     )  # fmt: skip
 
 
@@ -161,5 +166,17 @@ def safe_markdown(text: str) -> str:
 
 CLEANERS = {"html": safe_html, "frame": frame_html, "markdown": safe_markdown}
 
+
+def main(how: str) -> None:
+    """Clean what is on stdin: text as :data:`CLEANERS` say, or an image of a MIME type; what is none gives nothing."""
+    source = sys.stdin.buffer.read()
+    if how in IMAGES:
+        image = safe_image(source, how)
+        done = image[0] if image else b""
+    else:
+        done = CLEANERS[how](source.decode()).encode()
+    sys.stdout.buffer.write(done)
+
+
 if __name__ == "__main__":
-    sys.stdout.buffer.write(CLEANERS[sys.argv[1]](sys.stdin.buffer.read().decode()).encode())
+    main(sys.argv[1])

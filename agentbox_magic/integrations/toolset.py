@@ -7,6 +7,7 @@ cleaned, and marked as output, by a word that the code which wrote it cannot hav
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 from collections.abc import Callable, Mapping
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 MAX_CHARACTERS = 20_000
 """Longest text of an answer; of a longer one head and tail are kept."""
 MAX_IMAGES = 8
+IMAGE_SECONDS = 5.0
+"""For decoding one of them."""
 MAX_FILE = 2**20
 """Bytes that ``read_file`` gives at most before the text is cut."""
 
@@ -201,11 +204,15 @@ def _images(run: Execution) -> tuple[tuple[tuple[str, bytes], ...], int]:
     ]
     if not raw:
         return (), 0
-    from agentbox_magic.display.sanitise import safe_image  # here: it loads Pillow and IPython
+    from agentbox_magic.display.helper import TooSlowError, clean_image  # here: it loads Pillow and IPython
 
-    safe = [(mime, safe_image(data, mime)) for mime, data in raw[:MAX_IMAGES]]
-    shown = tuple((mime, image[0]) for mime, image in safe if image is not None)
-    return shown, len(raw) - len(shown)
+    shown = []
+    for mime, data in raw[:MAX_IMAGES]:
+        with contextlib.suppress(TooSlowError):
+            image = clean_image(data, mime, IMAGE_SECONDS)
+            if image is not None:
+                shown.append((mime, image))
+    return tuple(shown), len(raw) - len(shown)
 
 
 def _marked(text: str, images: tuple[tuple[str, bytes], ...] = (), failed: bool = False) -> Answer:

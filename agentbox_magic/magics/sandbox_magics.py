@@ -201,22 +201,27 @@ class SandboxMagics(Magics):
             return Sandbox.start(options.limits, box, options.packages, progress)
 
     def _run(self, box: Sandbox, cell: str, options: parser.CellOptions, quiet: bool) -> Execution:
-        from agentbox_magic.display import FoldedStream, safe_bundle
+        from agentbox_magic.display import Budget, FoldedStream, safe_bundle
         from agentbox_magic.display.monitor import Monitor
 
-        out, err = FoldedStream(), FoldedStream()
+        out, err, budget = FoldedStream(), FoldedStream(), Budget()
         handles: dict[str, DisplayHandle] = {}
         monitor = Monitor(box, options.limits.timeout)
         log: list[str] = []
 
         def show(result: Result) -> None:
-            name, bundle = result.display_id, safe_bundle(result, allow_scripts=options.allow_scripts)
+            name = result.display_id
+            bundle = safe_bundle(result, allow_scripts=options.allow_scripts, budget=budget)
             if name is None:
                 display(bundle, raw=True)
             elif name in handles:
                 handles[name].update(bundle, raw=True)
             else:  # under an id of our own: those of the page are not the box's to name
                 handles[name] = display(bundle, raw=True, display_id=True)
+
+        def clear(wait: bool) -> None:
+            budget.clear()
+            clear_output(wait=wait)
 
         def write(stream: Any, folded: FoldedStream, text: str) -> None:
             monitor.count(text)
@@ -231,7 +236,7 @@ class SandboxMagics(Magics):
                 on_stdout=lambda text: write(sys.stdout, out, text),
                 on_stderr=lambda text: write(sys.stderr, err, text),
                 on_result=show,
-                on_clear=lambda wait: clear_output(wait=wait),
+                on_clear=clear,
                 on_slow=None if quiet else monitor.show,
             )
         finally:
