@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from agent_executor import calls
+from agentbox_magic import arguments, pickling
 from agentbox_magic import packages as specifications
-from agentbox_magic import pickling
 from agentbox_magic.batch import Batch
 from agentbox_magic.engine import Engine
 from agentbox_magic.errors import BatchInterrupted, TransferError
@@ -137,6 +137,9 @@ class Agent(Generic[P, R]):
             BatchInterrupted: the user pressed Ctrl-C: all that ran was ended. What was done is in its ``batch``, and in
                 :attr:`last_batch`.
         """
+        order_outputs = arguments.flag("order_outputs", order_outputs)
+        return_exceptions = arguments.flag("return_exceptions", return_exceptions)
+        reuse = arguments.flag("reuse", reuse)
         batch = self._batch(tasks, concurrency)
         batch.order_outputs, batch.return_exceptions, batch.reuse = order_outputs, return_exceptions, reuse
         try:
@@ -155,9 +158,12 @@ class Agent(Generic[P, R]):
             yield job
 
     def _batch(self, tasks: Iterable[Any], concurrency: int | None) -> Batch[R]:
-        size = concurrency_for(self.spec.limits) if concurrency is None else concurrency
-        if size < 1:
-            raise ValueError(f"concurrency {size} is out of range; give a whole number from 1, or None")
+        if isinstance(tasks, (str, bytes)) or not isinstance(tasks, Iterable):
+            raise TypeError(f"tasks is {arguments.shown(tasks)}; give a list with the argument of each call")
+        if concurrency is None:
+            size = concurrency_for(self.spec.limits)
+        else:
+            size = arguments.whole("concurrency", concurrency, 1, 10_000, "a whole number from 1, or None")
         jobs = [self._job((task,), {}) for task in tasks]
         self.last_batch = batch = Batch(self.spec, jobs, size, self._again)
         return batch
@@ -215,6 +221,7 @@ def agent(
     pids: int = ...,
     timeout: float | None = ...,
     image: str | None = ...,
+    runtime: str | None = ...,
     network: str = ...,
     env: dict[str, str] | None = ...,
     packages: Sequence[str] = ...,
@@ -230,8 +237,9 @@ def agent(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         mem: memory of each box, as ``docker run`` writes it.
         cpus: cores.
         pids: processes and threads.
-        timeout: seconds for one call, waiting for tools included; None for no deadline.
+        timeout: seconds for one call, waiting for tools included; 0 or None for no deadline.
         image: an image other than the default one, with this Python's version (functions travel as bytecode).
+        runtime: the engine's runtime, such as ``"runsc"`` (gVisor); the engine's default if None.
         network: ``"none"``, loopback only.
         env: environment variables, beside ``AGENT_ID`` and ``TASK``.
         packages: what pip can fetch and the image lacks.
@@ -242,8 +250,8 @@ def agent(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         include: modules of your own that the image lacks; they go along.
 
     Raises:
-        ValueError: a limit that no box can have.
-        TypeError: an option that does not exist, or a tool with arguments that JSON cannot carry.
+        TypeError, ValueError: a limit that no box can have, an option that does not exist or is not what it should be,
+            or a tool with arguments that JSON cannot carry.
 
     Example:
         >>> @agent(mem="256m", timeout=60)
@@ -260,7 +268,7 @@ def agent(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
 
 _LIMITS = ("mem", "cpus", "pids", "timeout", "network")
-_OTHERS = ("image", "env", "packages", "preload", "tools", "retries", "include")
+_OTHERS = ("image", "runtime", "env", "packages", "preload", "tools", "retries", "include")
 
 
 def _make(function: Callable[..., Any], base: Agent[Any, Any] | None, options: dict[str, Any]) -> Agent[Any, Any]:
@@ -274,20 +282,26 @@ def _make(function: Callable[..., Any], base: Agent[Any, Any] | None, options: d
         raise TypeError(f"{function!r} is an agent already; other options: {function.spec.name}.options(...)")
     before = base.spec if base else Spec(pickling.name_of(function), Limits(), Box(preload=()), {}, (), {}, 0)
     limits = Limits.of(**{**{name: getattr(before.limits, name) for name in _LIMITS}, **_only(options, _LIMITS)})
-    image = options["image"] or "" if "image" in options else before.box.image
-    env = dict(options["env"] or {}) if "env" in options else before.env
+    image, runtime = before.box.image, before.box.runtime
+    if "image" in options:
+        image = arguments.optional("image", options["image"], "the name of an image, or None for ours") or ""
+    if "runtime" in options:
+        form = "the name of a runtime, or None for the engine's default"
+        runtime = arguments.optional("runtime", options["runtime"], form) or ""
+    env = arguments.environment("env", options["env"]) if "env" in options else before.env
     if sum(len(name) + len(value) for name, value in env.items()) > MAX_ENV:
         raise ValueError(f"env is more than {MAX_ENV:,} characters; give long texts as arguments")
     packages = specifications.normalise(options["packages"]) if "packages" in options else before.packages
-    retries = options.get("retries", before.retries)
-    if not isinstance(retries, int) or retries < 0:
-        raise ValueError(f"retries {retries} is out of range; give a whole number from 0")
+    retries = arguments.whole("retries", options.get("retries", before.retries), 0, 10_000, "a whole number from 0")
     tools = named(options["tools"]) if "tools" in options else before.tools
     if image:
         packages = specifications.normalise([*packages, CLOUDPICKLE])
     preload = specifications.modules(options["preload"]) if "preload" in options else before.box.preload
-    new = Spec(before.name, limits, replace(before.box, image=image, preload=preload), env, packages, tools, retries)
+    box = replace(before.box, image=image, runtime=runtime, preload=preload)
+    new = Spec(before.name, limits, box, env, packages, tools, retries)
     include = options.get("include", base._include if base else ())
+    if not isinstance(include, Sequence) or not all(isinstance(one, types.ModuleType) for one in include):
+        raise TypeError(f"include is {arguments.shown(include)}; give a list of modules, such as [mymodule]")
     return Agent(function, new, include, base._numbers if base else itertools.count(1))
 
 

@@ -8,6 +8,7 @@ import builtins
 import functools
 import threading
 from collections.abc import Callable, Coroutine
+from pathlib import PurePath
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -56,7 +57,7 @@ class AsyncFiles(_Async):
     upload = _awaited(Files.upload)
     download = _awaited(Files.download)
 
-    async def watch_dir(self, path: str, *, recursive: bool = False) -> AsyncWatchHandle:
+    async def watch_dir(self, path: str | PurePath, *, recursive: bool = False) -> AsyncWatchHandle:
         """See :meth:`Files.watch_dir <agentbox_magic.files.Files.watch_dir>`."""
         return AsyncWatchHandle(await asyncio.to_thread(self._inner.watch_dir, path, recursive=recursive))
 
@@ -149,7 +150,7 @@ class AsyncSandbox(_Async):
     disconnect = _awaited(Sandbox.disconnect)
     kill = _awaited(Sandbox.kill)
 
-    async def run_code(self, code: str, *, context: Context | None = None, **options: Any) -> Execution:
+    async def run_code(self, code: str, *, context: Context | str | None = None, **options: Any) -> Execution:
         """See :meth:`Sandbox.run_code <agentbox_magic.sandbox.Sandbox.run_code>`. Callbacks are called in a thread."""
         started = threading.Event()
         interrupts: builtins.list[Callable[[], None]] = []

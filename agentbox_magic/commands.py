@@ -7,9 +7,11 @@ import queue
 import signal
 import threading
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, Literal, overload
 
 from agent_executor.wire import ProtocolError
+from agentbox_magic import arguments
 from agentbox_magic.channel import Call
 from agentbox_magic.collector import MAX_OUTPUT, Collector, OnText, signal_name
 from agentbox_magic.errors import SandboxError
@@ -112,12 +114,14 @@ class CommandHandle:
         """Wait for the end, calling ``on_stdout`` and ``on_stderr`` meanwhile.
 
         Args:
-            timeout: seconds to wait; None for as long as it takes. The command goes on if it is not done by then.
+            timeout: seconds to wait; 0 to look only; None for as long as it takes. The command goes on if it is not
+                done by then.
 
         Raises:
             CommandExitException: the exit status is not 0.
             TimeoutError: it still runs.
         """
+        timeout = arguments.patience("timeout", timeout)
         with self._lock:
             if self._run is None:
                 try:
@@ -166,15 +170,17 @@ class Commands:
 
     @overload
     def run(
-        self, cmd: str, background: Literal[False] = False, *, envs: dict[str, str] | None = ..., cwd: str | None = ...,
-        stdin: bool = ..., timeout: float | None = ..., pty: bool | tuple[int, int] = ..., max_output: int = ...,
+        self, cmd: str, background: Literal[False] = False, *, envs: dict[str, str] | None = ...,
+        cwd: str | PurePath | None = ..., stdin: bool = ..., timeout: float | None = ...,
+        pty: bool | tuple[int, int] = ..., max_output: int = ...,
         on_stdout: OnText | None = ..., on_stderr: OnText | None = ...,
     ) -> CommandResult: ...  # fmt: skip
 
     @overload
     def run(
-        self, cmd: str, background: Literal[True], *, envs: dict[str, str] | None = ..., cwd: str | None = ...,
-        stdin: bool = ..., timeout: float | None = ..., pty: bool | tuple[int, int] = ..., max_output: int = ...,
+        self, cmd: str, background: Literal[True], *, envs: dict[str, str] | None = ...,
+        cwd: str | PurePath | None = ..., stdin: bool = ..., timeout: float | None = ...,
+        pty: bool | tuple[int, int] = ..., max_output: int = ...,
         on_stdout: OnText | None = ..., on_stderr: OnText | None = ...,
     ) -> CommandHandle: ...  # fmt: skip
 
@@ -184,7 +190,7 @@ class Commands:
         background: bool = False,
         *,
         envs: dict[str, str] | None = None,
-        cwd: str | None = None,
+        cwd: str | PurePath | None = None,
         stdin: bool = False,
         timeout: float | None = 60,
         pty: bool | tuple[int, int] = False,
@@ -200,13 +206,14 @@ class Commands:
             envs: added to its environment.
             cwd: its directory; None is ``/workspace``.
             stdin: it may be written to, with ``send_stdin``; otherwise it reads nothing.
-            timeout: seconds until it is killed; None for no deadline.
+            timeout: seconds until it is killed; 0 or None for no deadline.
             pty: give it a terminal, of 24 rows and 80 columns or of ``(rows, cols)``; then stderr is in stdout. The box
                 must have been created with ``pty=True``.
             max_output: bytes kept of stdout, and as many of stderr: head and tail.
             on_stdout: called with text as it is written, in the thread that waits. Likewise ``on_stderr``.
 
         Raises:
+            TypeError, ValueError: an argument that is not what it should be; nothing has run.
             CommandExitException: the exit status is not 0 (not in the background).
             TimeLimitError, MemoryLimitError: a limit ended it (not in the background).
             OSError: it cannot be started.
@@ -217,20 +224,34 @@ class Commands:
             ...     box.commands.run("echo hello").stdout
             'hello\\n'
         """
+        size = _window(pty)
+        wish = {
+            "cmd": arguments.word("cmd", cmd),
+            "cwd": None if cwd is None else arguments.path("cwd", cwd),
+            "envs": arguments.environment("envs", envs, arguments.MAX_ENVS),
+        }
+        timeout = arguments.seconds("timeout", timeout)
+        max_output = arguments.whole("max_output", max_output, 0, MAX_OUTPUT, f"bytes, at most {MAX_OUTPUT}")
+        is_read = arguments.flag("stdin", stdin) or size is not None
+        arguments.flag("background", background)
+        arguments.callback("on_stdout", on_stdout)
+        arguments.callback("on_stderr", on_stderr)
         collector = Collector(self._link.limits, timeout, on_stdout, on_stderr, None, max_output=max_output)
-        wish = {"cmd": cmd, "cwd": cwd, "envs": envs or {}}
-        fields: dict[str, Any] = {"timeout": timeout, "max_output": max_output, "stdin": stdin or bool(pty)}
-        if pty:
-            rows, cols = (24, 80) if isinstance(pty, bool) else pty
-            fields["pty"] = {"rows": rows, "cols": cols}
+        fields: dict[str, Any] = {"timeout": timeout, "max_output": max_output, "stdin": is_read}
+        if size is not None:
+            fields["pty"] = {"rows": size[0], "cols": size[1]}
         call = self._link.call("command_request", json.dumps(wish).encode(), budget=collector.budget, **fields)
         handle = self._started(call, collector, timeout)
         return handle if background else handle.wait()
 
     def connect(self, pid: int, *, on_stdout: OnText | None = None, on_stderr: OnText | None = None) -> CommandHandle:
         """Listen to a command that runs, from now on. Raises ProcessLookupError if none has that pid."""
+        arguments.callback("on_stdout", on_stdout)
+        arguments.callback("on_stderr", on_stderr)
         collector = Collector(self._link.limits, None, on_stdout, on_stderr, None, max_output=MAX_OUTPUT)
-        return self._started(self._link.call("connect_request", budget=collector.budget, pid=pid), collector, None)
+        return self._started(
+            self._link.call("connect_request", budget=collector.budget, pid=_pid(pid)), collector, None
+        )
 
     def _started(self, call: Call, collector: Collector, timeout: float | None) -> CommandHandle:
         with self._link.guard():
@@ -252,7 +273,7 @@ class Commands:
     def kill(self, pid: int) -> bool:
         """Kill a command and what it started; False if none has that pid."""
         try:
-            self._link.request("signal_request", pid=pid, signal=int(signal.SIGKILL))
+            self._link.request("signal_request", pid=_pid(pid), signal=int(signal.SIGKILL))
         except ProcessLookupError:
             return False
         return True
@@ -264,13 +285,34 @@ class Commands:
             ProcessLookupError: no command has that pid.
             BrokenPipeError: it was started without stdin, or that is closed.
         """
-        raw = data.encode() if isinstance(data, str) else data
+        pid = _pid(pid)
+        raw = arguments.text("data", data).encode() if isinstance(data, str) else data
+        if not isinstance(raw, (bytes, bytearray)):
+            raise TypeError(f"data is {arguments.shown(data)}, of type {type(data).__name__}; give text or bytes")
         for start in range(0, len(raw), PIECE):
             self._link.request("input_request", raw[start : start + PIECE], patience=None, pid=pid)
 
     def close_stdin(self, pid: int) -> None:
         """End of file for a command's stdin."""
-        self._link.request("input_request", patience=None, pid=pid, eof=True)
+        self._link.request("input_request", patience=None, pid=_pid(pid), eof=True)
+
+
+def _pid(value: int) -> int:
+    return arguments.whole("pid", value, -(2**31), 2**31 - 1, "the number of a process, such as handle.pid")
+
+
+def _window(pty: object) -> tuple[int, int] | None:
+    """
+    >>> _window(True), _window((50, 100)), _window(False)
+    ((24, 80), (50, 100), None)
+    """
+    if isinstance(pty, bool):
+        return (24, 80) if pty else None
+    if not isinstance(pty, (tuple, list)) or len(pty) != 2:
+        raise TypeError(f"pty is {arguments.shown(pty)}; give True, or (rows, columns)")
+    form = "rows and columns from 1 to 65535, such as (24, 80)"
+    rows, cols = (arguments.whole("pty", one, 1, 2**16 - 1, form) for one in pty)
+    return rows, cols
 
 
 def _exit_code(run: Execution) -> int:

@@ -17,4 +17,4 @@ def pool_size() -> int:
     if pool is not None:
         return max(0, pool)
     text = os.environ.get("AGENTBOX_POOL", "").strip()
-    return int(text) if text.isdigit() else 2
+    return int(text) if text.isascii() and text.isdigit() else 2

@@ -14,14 +14,14 @@ import math
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any, Literal, overload
 
 from agent_executor.wire import Header, ProtocolError
-from agentbox_magic import disk, scratch
+from agentbox_magic import arguments, disk, scratch
 from agentbox_magic.channel import Call, parse
 from agentbox_magic.errors import TransferError
 from agentbox_magic.limits import format_size
@@ -153,17 +153,17 @@ class Files:
     # -- one file -----------------------------------------------------------------------------------------------------
 
     @overload
-    def read(self, path: str, format: Literal["text"] = "text") -> str: ...
+    def read(self, path: str | PurePath, format: Literal["text"] = "text") -> str: ...
 
     @overload
-    def read(self, path: str, format: Literal["bytes"]) -> bytes: ...
+    def read(self, path: str | PurePath, format: Literal["bytes"]) -> bytes: ...
 
     @overload
-    def read(self, path: str, format: Literal["stream"]) -> Iterator[bytes]: ...
+    def read(self, path: str | PurePath, format: Literal["stream"]) -> Iterator[bytes]: ...
 
     def read(
         self,
-        path: str,
+        path: str | PurePath,
         format: Literal["text", "bytes", "stream"] = "text",  # noqa: A002  # E2B's name
     ) -> str | bytes | Iterator[bytes]:
         """A file's content: as text (UTF-8, bytes that are not become U+FFFD), as bytes, or piece by piece.
@@ -178,7 +178,8 @@ class Files:
             ...     box.files.read("hello.txt")
             'hi'
         """
-        pieces = self._pieces("read", path=path)
+        arguments.choice("format", format, ("text", "bytes", "stream"))
+        pieces = self._pieces("read", path=arguments.path("path", path))
         if format == "stream":
             return (body for header, body in pieces if header["type"] == "data")
         content = io.BytesIO()  # unlike a bytearray, it gives its bytes without a copy
@@ -191,45 +192,53 @@ class Files:
         whole = content.getvalue()
         return whole.decode("utf-8", "replace") if format == "text" else whole
 
-    def write(self, path: str, data: Data) -> EntryInfo:
+    def write(self, path: str | PurePath, data: Data) -> EntryInfo:
         """Write a file, making its directories; what was there stays whole until all has arrived.
 
         Args:
             path: where.
             data: text, bytes, an open file, or pieces of bytes; the last two in constant memory.
         """
-        described = self._send("write", _chunks(data), path=path)
+        _check_data("data", data)
+        described = self._send("write", _chunks(data), path=arguments.path("path", path))
         with self._link.guard():
             return _entry(described)
 
-    def write_files(self, files: Iterable[tuple[str, Data]]) -> builtins.list[EntryInfo]:
-        """:meth:`write` for several ``(path, data)``."""
-        return [self.write(path, data) for path, data in files]
+    def write_files(self, files: Iterable[tuple[str | PurePath, Data] | Mapping[str, Any]]) -> builtins.list[EntryInfo]:
+        """:meth:`write` for several ``(path, data)``, or as E2B has them, ``{"path": ..., "data": ...}``."""
+        if isinstance(files, (str, bytes, Mapping)) or not isinstance(files, Iterable):
+            raise TypeError(f"files is {arguments.shown(files)}; give {_FILES}")
+        pairs = [_pair(one) for one in files]
+        for path, data in pairs:  # all are looked at before the first is written
+            arguments.path("path", path)
+            _check_data("data", data)
+        return [self.write(path, data) for path, data in pairs]
 
-    def exists(self, path: str) -> bool:
+    def exists(self, path: str | PurePath) -> bool:
         """Whether there is such an entry."""
-        return bool(self._ask("exists", path=path))
+        return bool(self._ask("exists", path=arguments.path("path", path)))
 
-    def get_info(self, path: str) -> EntryInfo:
+    def get_info(self, path: str | PurePath) -> EntryInfo:
         """An entry's description."""
-        return self._described("get_info", path=path)
+        return self._described("get_info", path=arguments.path("path", path))
 
-    def make_dir(self, path: str) -> bool:
+    def make_dir(self, path: str | PurePath) -> bool:
         """Make a directory and those above it; False if it was there."""
-        return bool(self._ask("make_dir", path=path))
+        return bool(self._ask("make_dir", path=arguments.path("path", path)))
 
-    def rename(self, old_path: str, new_path: str) -> EntryInfo:
+    def rename(self, old_path: str | PurePath, new_path: str | PurePath) -> EntryInfo:
         """Move an entry, replacing a file that is there."""
-        return self._described("rename", old=old_path, new=new_path)
+        old, new = arguments.path("old_path", old_path), arguments.path("new_path", new_path)
+        return self._described("rename", old=old, new=new)
 
-    def remove(self, path: str) -> None:
+    def remove(self, path: str | PurePath) -> None:
         """Remove a file, or a directory with all in it."""
-        self._ask("remove", path=path)
+        self._ask("remove", path=arguments.path("path", path))
 
-    def list(self, path: str, depth: int = 1) -> builtins.list[EntryInfo]:
+    def list(self, path: str | PurePath, depth: int = 1) -> builtins.list[EntryInfo]:
         """The entries of a directory, and of those below it down to ``depth``. At most 100,000."""
-        if depth < 1:
-            raise ValueError(f"depth {depth} is out of range; give a whole number from 1")
+        path = arguments.path("path", path)
+        depth = arguments.whole("depth", depth, 1, 2**31 - 1, "a whole number from 1")
         found: builtins.list[EntryInfo] = []
         with self._link.guard():
             for header, body in self._pieces("list", path=path, depth=depth):
@@ -242,9 +251,10 @@ class Files:
                     raise TransferError(f"{path} has more than 100,000 entries; list its directories one by one")
         return found
 
-    def watch_dir(self, path: str, *, recursive: bool = False) -> WatchHandle:
+    def watch_dir(self, path: str | PurePath, *, recursive: bool = False) -> WatchHandle:
         """Watch a directory of at most 10,000 entries for changes."""
-        call = self._begin("watch", path=path, recursive=recursive)
+        path = arguments.path("path", path)
+        call = self._begin("watch", path=path, recursive=arguments.flag("recursive", recursive))
         handle = WatchHandle(self._link, call)
         with _about({"path": path}):
             handle.take()  # it has had its first look
@@ -252,14 +262,15 @@ class Files:
 
     # -- directories --------------------------------------------------------------------------------------------------
 
-    def upload(self, local: str | os.PathLike[str], path: str) -> Transfer:
+    def upload(self, local: str | os.PathLike[str], path: str | PurePath) -> Transfer:
         """Copy a file or a directory of this machine into the box. Symlinks and other odd entries stay.
 
         Args:
             local: what to copy.
             path: the copy's own path in the box.
         """
-        source = Path(local)
+        source = arguments.local("local", local)
+        path = arguments.path("path", path)
         count = {"files": 0, "size": 0, "skipped": 0}
         if source.is_file():
             with source.open("rb") as file:
@@ -271,7 +282,7 @@ class Files:
         return Transfer(**count)
 
     def download(
-        self, path: str, local: str | os.PathLike[str], *, max_size: int = 2**30, max_files: int = 10_000
+        self, path: str | PurePath, local: str | os.PathLike[str], *, max_size: int = 2**30, max_files: int = 10_000
     ) -> Transfer:
         """Copy a file or a directory of the box to this machine. Regular files and directories only.
 
@@ -286,7 +297,10 @@ class Files:
             TransferError: a cap was passed, a name cannot be one of a copy, or there is no room here; nothing is left
                 behind.
         """
-        target = Path(local)
+        target = arguments.local("local", local)
+        path = arguments.path("path", path)
+        max_size = arguments.whole("max_size", max_size, 0, 2**62, "a number of bytes")
+        max_files = arguments.whole("max_files", max_files, 0, 2**62, "a number of files")
         if os.path.lexists(target):
             raise FileExistsError(f"{target} exists; remove it or download to another path")
         here = "free some, or download to another path"
@@ -383,19 +397,57 @@ def _about(arguments: dict[str, Any]) -> Iterator[None]:
         raise
 
 
+_DATA = "text, bytes, an open file, or pieces of bytes"
+_FILES = 'a list of (path, data), or of {"path": ..., "data": ...}'
+
+
+def _pair(one: Any) -> tuple[Any, Any]:
+    """
+    >>> _pair(("a", "1")), _pair({"path": "a", "data": "1"})
+    (('a', '1'), ('a', '1'))
+    >>> _pair("ab")
+    Traceback (most recent call last):
+        ...
+    TypeError: files has 'ab'; give a list of (path, data), or of {"path": ..., "data": ...}
+    """
+    if isinstance(one, Mapping) and {*one} == {"path", "data"}:
+        return one["path"], one["data"]
+    if isinstance(one, (tuple, list)) and len(one) == 2:
+        return one[0], one[1]
+    if hasattr(one, "path") and hasattr(one, "data"):  # E2B's WriteEntry
+        return one.path, one.data
+    raise TypeError(f"files has {arguments.shown(one)}; give {_FILES}")
+
+
+def _check_data(name: str, data: object) -> None:
+    """Raise TypeError or ValueError for what cannot be a file's content. Pieces are looked at as they come."""
+    if isinstance(data, str):
+        arguments.text(name, data)
+    elif isinstance(data, Mapping) or not (isinstance(data, Iterable) or hasattr(data, "read")):
+        raise TypeError(f"{name} is {arguments.shown(data)}, of type {type(data).__name__}; give {_DATA}")
+
+
 def _chunks(data: Data) -> Iterator[bytes]:
     if isinstance(data, str):
-        data = data.encode()
+        data = arguments.text("data", data).encode()
     if isinstance(data, (bytes, bytearray, memoryview)):
         view = memoryview(data)
+        if view.format != "B" or view.ndim != 1:
+            view = memoryview(bytes(view))
         for start in range(0, len(view), PIECE):
             yield bytes(view[start : start + PIECE])
     elif isinstance(data, (io.IOBase, tempfile.SpooledTemporaryFile)) or hasattr(data, "read"):
         while piece := data.read(PIECE):
-            yield piece.encode() if isinstance(piece, str) else piece
+            yield from _chunks(_piece(piece))
     else:
         for piece in data:
-            yield from _chunks(piece)
+            yield from _chunks(_piece(piece))
+
+
+def _piece(one: Any) -> str | bytes:
+    if not isinstance(one, (str, bytes, bytearray, memoryview)):
+        raise TypeError(f"data has the piece {arguments.shown(one)}, of type {type(one).__name__}; give {_DATA}")
+    return one  # type: ignore[return-value]  # all of them are bytes to what takes them
 
 
 def _tree(root: Path, count: dict[str, int]) -> Iterator[bytes]:

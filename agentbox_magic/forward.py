@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from agent_executor.forward import MAX_CONNECTIONS, PIECE, WINDOW, Connections
 from agent_executor.wire import Header
+from agentbox_magic import arguments
 from agentbox_magic.channel import Call
 from agentbox_magic.errors import OutcomeUnknownError, PolicyError, SandboxClosedError
 from agentbox_magic.link import Link
@@ -61,7 +62,7 @@ class Forward:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for its end, at most so many seconds; whether it has ended."""
-        self._thread.join(timeout)
+        self._thread.join(arguments.patience("timeout", timeout))
         return not self.is_open
 
     def close(self) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from numbers import Number
+
+from agentbox_magic import arguments
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _NAMES = ("B", "KiB", "MiB", "GiB")
@@ -25,9 +28,27 @@ def parse_size(text: str | int) -> int:
         ValueError: the text is not a size.
     """
     match = _SIZE.fullmatch(str(text).strip())
-    if not match:
-        raise ValueError(f"{text} is not a size; give a number with a unit, such as 512m or 2g")
+    if not match or len(match[1]) > 20:  # beyond what any computer counts
+        raise ValueError(f"{str(text)[:60]} is not a size; give a number with a unit, such as 512m or 2g")
     return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def size_of(name: str, value: object) -> int:
+    """:func:`parse_size` of an argument.
+
+    >>> size_of("max_size", 1024)
+    1024
+
+    Raises:
+        TypeError, ValueError: it is none; the message names the argument.
+    """
+    if isinstance(value, bool) or not isinstance(value, (str, Number)):
+        said = f"{arguments.shown(value)}, of type {type(value).__name__}"
+        raise TypeError(f"{name} is {said}; give a number with a unit, such as '512m' or '2g'")
+    try:
+        return parse_size(str(value))
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None
 
 
 def format_size(size: float) -> str:
@@ -49,7 +70,7 @@ class Limits:
         mem: bytes of memory, tmpfs files included; there is no swap.
         cpus: cores, such as 0.5.
         pids: processes and threads together.
-        timeout: seconds for one run; None for no deadline.
+        timeout: seconds for one run; None for no deadline (which :meth:`of` takes 0 for, too).
         network: ``"none"``: loopback only.
     """
 
@@ -62,7 +83,7 @@ class Limits:
     @classmethod
     def of(
         cls,
-        mem: str | int = "512m",
+        mem: object = "512m",
         cpus: float | str = 1,
         pids: int | str = 50,
         timeout: float | str | None = 300,
@@ -74,33 +95,18 @@ class Limits:
         314572800
 
         Raises:
-            ValueError: a value that no box can have; the message has the accepted form.
+            TypeError, ValueError: a value that no box can have; the message has the accepted form.
         """
-        try:
-            size = parse_size(mem)
-        except ValueError as error:
-            raise ValueError(f"mem {error}") from None
+        size = size_of("mem", mem)
+        if size > 2**60:
+            raise ValueError(f"mem {arguments.plain(mem)} is out of range; give what a machine has, such as 512m")
         if size < MIN_MEM:
             raise ValueError(f"mem {mem} is too little; a box needs at least {MIN_MEM // 2**20}m, such as 512m")
-        cores = _number("cpus", cpus, "a number of cores above 0, such as 0.5 or 2")
+        cores = arguments.number("cpus", cpus, "a number of cores above 0, such as 0.5 or 2")
         if not 0.01 <= cores <= 4096:
             raise ValueError(f"cpus {cpus} is out of range; give a number of cores from 0.01, such as 0.5 or 2")
-        count = _number("pids", pids, "a whole number, such as 50")
-        if count != int(count) or not MIN_PIDS <= count <= 2**22:
-            raise ValueError(f"pids {pids} is out of range; give a whole number from {MIN_PIDS}, such as 50")
-        seconds = None if timeout is None else _number("timeout", timeout, "a number of seconds, such as 30")
-        if seconds is not None and not 0 < seconds <= 10**7:
-            raise ValueError(f"timeout {timeout} is out of range; give a number of seconds above 0, such as 30")
+        count = arguments.whole("pids", pids, MIN_PIDS, 2**22, f"a whole number from {MIN_PIDS}, such as 50")
+        seconds = arguments.seconds("timeout", timeout)
         if network != "none":
-            raise ValueError(f"network {network} is not known; the only network is none")
-        return cls(mem=size, cpus=cores, pids=int(count), timeout=seconds, network=network)
-
-
-def _number(name: str, value: float | str, form: str) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"{name} {value} is not a number; give {form}")
-    return number
+            raise ValueError(f"network {arguments.plain(network)} is not known; the only network is none")
+        return cls(mem=size, cpus=cores, pids=count, timeout=seconds, network=network)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from agent_executor.wire import Header, ProtocolError
+from agent_executor.wire import MAX_PAYLOAD, Header, ProtocolError
 from agentbox_magic import cost
 from agentbox_magic.channel import Call, Channel, ChannelClosedError, RefusedError, answer
 from agentbox_magic.collector import Collector
@@ -22,7 +22,7 @@ from agentbox_magic.errors import (
     SandboxClosedError,
 )
 from agentbox_magic.execution import Execution
-from agentbox_magic.limits import Limits
+from agentbox_magic.limits import Limits, format_size
 
 SLOW_SECONDS = 1.0
 OUTER_GRACE_SECONDS = 5.0
@@ -53,10 +53,16 @@ class Link:
         self._channel.check_owner()
 
     def call(self, kind: str, payload: bytes = b"", *, budget: int, **fields: Any) -> Call:
-        """Ask something whose answer has many parts. Raises SandboxClosedError."""
+        """Ask something whose answer has many parts. Raises SandboxClosedError, and ValueError for more than the box
+        takes at once."""
         self.check_owner()
         if not self.is_open:
             raise SandboxClosedError("this sandbox has ended; create another")
+        if len(payload) > MAX_PAYLOAD:
+            raise ValueError(
+                f"this is {format_size(len(payload))}, and {format_size(MAX_PAYLOAD)} go to a box at once; write it to "
+                "a file there with files.write()"
+            )
         return self._channel.call(kind, payload, budget=budget, **fields)
 
     def send(self, header: Header, payload: bytes = b"") -> None:

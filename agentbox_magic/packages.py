@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from agentbox_magic import arguments
+
 _ARCHIVE = re.compile(r"\.(zip|whl|tar|tar\.\w+|t[a-z]z2?)$")  # pip takes such a name for a file if there is one
 
 
@@ -28,7 +30,7 @@ def normalise(specs: Iterable[str]) -> tuple[str, ...]:
     """
     if isinstance(specs, str):
         raise ValueError(f"packages is one string; write a list: packages={split(specs)!r}")
-    specs = list(specs)
+    specs = arguments.texts("packages", specs, "a list of names with an optional version, such as ['polars']")
     if not specs:
         return ()
     from packaging.requirements import InvalidRequirement, Requirement
@@ -60,7 +62,7 @@ def modules(names: Iterable[str]) -> tuple[str, ...]:
     """
     if isinstance(names, str):
         raise ValueError(f"preload is one string; write a list: preload={split(names)!r}")
-    names = list(names)
+    names = arguments.texts("preload", names, "a list of names of modules, such as ['pandas']")
     for name in names:
         if not all(part.isidentifier() for part in name.split(".")):
             raise ValueError(f"{name[:100]!r} is no name of a module; write it as after import, like numpy")

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import inspect
 import os
+import re
 import secrets
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
+from pathlib import PurePath
 from types import TracebackType
 from typing import Any
 
 from agent_executor.wire import Header
-from agentbox_magic import badge, calls, derived, exchange, hardening, images, pool, reaper, relay, shared_pool
+from agentbox_magic import (
+    arguments,
+    badge,
+    calls,
+    derived,
+    exchange,
+    hardening,
+    images,
+    pool,
+    reaper,
+    relay,
+    shared_pool,
+)
 from agentbox_magic import packages as specifications
+from agentbox_magic.arguments import OF_BOX, Deadline
 from agentbox_magic.channel import Channel
-from agentbox_magic.collector import Collector, OnClear, OnResult, OnText
+from agentbox_magic.collector import MAX_OUTPUT, Collector, OnClear, OnResult, OnText
 from agentbox_magic.commands import Commands
 from agentbox_magic.engine import Engine
 from agentbox_magic.errors import SandboxClosedError, SandboxError
@@ -32,6 +48,10 @@ from agentbox_magic.records import Context, Metrics, Pulled, SandboxInfo
 from agentbox_magic.values import MAX_SIZE
 
 DETACHED_LIFETIME = 3600.0
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""The id of a container, or a name."""
+_LANGUAGE = "the name of a language, such as python or bash"
 
 
 class Sandbox:
@@ -83,12 +103,12 @@ class Sandbox:
         pids: int = 50,
         timeout: float | None = 300,
         image: str | None = None,
-        runtime: str = "",
+        runtime: str | None = None,
         network: str = "none",
         env: dict[str, str] | None = None,
         packages: Sequence[str] = (),
         preload: Sequence[str] = (),
-        cwd: str | None = None,
+        cwd: str | PurePath | None = None,
         pty: bool = False,
         detach: bool = False,
         lifetime: float | None = None,
@@ -102,9 +122,9 @@ class Sandbox:
             mem: memory, files in it included, as ``docker run`` writes it: ``"512m"``, ``"2g"``.
             cpus: cores.
             pids: processes and threads together.
-            timeout: seconds each run may take unless it says otherwise; None for no deadline.
+            timeout: seconds each run may take unless it says otherwise; 0 or None for no deadline.
             image: an image other than the default one: any with Python 3.9 or newer; pulled if the engine lacks it.
-            runtime: the engine's runtime, such as ``"runsc"`` (gVisor); the engine's default if empty.
+            runtime: the engine's runtime, such as ``"runsc"`` (gVisor); the engine's default if None.
             network: ``"none"``, loopback only.
             env: environment variables; nothing else of this process's environment is seen inside.
             packages: what pip can fetch and the image lacks, such as ``["polars", "httpx==0.27"]``. The image with them
@@ -121,30 +141,22 @@ class Sandbox:
             progress: told how the image's build goes, if it must be built.
 
         Raises:
-            ValueError: a limit that no box can have, a package that is not a name with an optional version, or what is
-                no name of a module.
+            TypeError, ValueError: a limit that no box can have, a package that is not a name with an optional version,
+                what is no name of a module, no environment variable, no label. Nothing has been started.
             EngineUnavailableError: no usable Docker engine.
             ImageError: the image or a package cannot be had, or the image cannot serve as a box.
             PolicyError: a wall of the box does not hold; the box has been removed.
             SandboxError: the engine refuses, has no such runtime, or the box does not start.
         """
-        limits = Limits.of(mem, cpus, pids, timeout, network)
-        if lifetime is not None and not 0 < lifetime < 10**9:
-            raise ValueError(f"lifetime {lifetime} is out of range; give a number of seconds above 0, such as 3600")
-        if use_pool and not detach:
-            raise ValueError("use_pool is for detached boxes; give detach=True too")
-        box = hardening.Box(
-            image=image or "",
-            runtime=runtime,
-            env=env or {},
-            cwd=cwd,
-            pty=pty,
-            lifetime=DETACHED_LIFETIME if detach and lifetime is None else lifetime,
-            detached=detach,
-            metadata=metadata or {},
-            preload=(*hardening.PRELOAD, *specifications.modules(preload)),
-        )
-        return cls.start(limits, box, packages, progress, use_pool=use_pool)
+        given = {name: value for name, value in locals().items() if name != "cls"}
+        return cls.start(*_plan(**given), progress, use_pool=use_pool)
+
+    @classmethod
+    def check(cls, **options: Any) -> None:
+        """Raise what :meth:`create` would for options that it does not take; for who starts a box later."""
+        given = inspect.signature(cls.create).bind(**options)
+        given.apply_defaults()
+        _plan(**given.arguments)
 
     @classmethod
     def start(
@@ -184,11 +196,14 @@ class Sandbox:
             SandboxClosedError: there is no such box.
             SandboxError: it is not detached, or it does not answer.
         """
+        arguments.name_of("sandbox_id", sandbox_id, "the id of a sandbox, as Sandbox.list() tells it")
         engine = Engine.connect()
-        found = engine.inspect(sandbox_id)
+        found = engine.inspect(sandbox_id) if _ID.fullmatch(sandbox_id) else None
         labels = found["Config"]["Labels"] if found else {}
         if found is None or labels.get(hardening.LABEL) != "sandbox" or not found["State"]["Running"]:
-            raise SandboxClosedError(f"there is no sandbox {sandbox_id}; Sandbox.list() tells which there are")
+            raise SandboxClosedError(
+                f"there is no sandbox {arguments.plain(sandbox_id)}; Sandbox.list() tells which there are"
+            )
         if hardening.RESYNC not in labels:
             raise SandboxError(f"the sandbox {sandbox_id} belongs to another process; create it with detach=True")
         channel = Channel(relay.connect(found["Id"]))
@@ -202,7 +217,7 @@ class Sandbox:
         Args:
             metadata: only those that have at least this.
         """
-        wanted = (metadata or {}).items()
+        wanted = arguments.labels("metadata", metadata).items()
         found = Engine.connect().containers(f"{hardening.LABEL}=sandbox")
         named = [(one, _name(one)) for one in found]
         infos = [_info(one, name) for one, name in named if not name.startswith(hardening.WARM)]
@@ -241,7 +256,7 @@ class Sandbox:
 
     def get_metrics(self, patience: float = 60.0) -> Metrics:
         """What it uses now, if it says so within ``patience`` seconds."""
-        info = self._link.info(patience)
+        info = self._link.info(arguments.duration("patience", patience))
         limits = self.limits
         return Metrics(
             timestamp=datetime.now(timezone.utc),
@@ -260,9 +275,9 @@ class Sandbox:
         code: str,
         *,
         language: str | None = None,
-        context: Context | None = None,
+        context: Context | str | None = None,
         envs: dict[str, str] | None = None,
-        timeout: float | None = None,
+        timeout: float | Deadline | None = OF_BOX,
         max_output: int = 2**20,
         on_stdout: OnText | None = None,
         on_stderr: OnText | None = None,
@@ -276,10 +291,10 @@ class Sandbox:
         Args:
             code: as in a notebook cell; in Python, magics, ``!command`` and top-level await included.
             language: ``"python"`` or ``"bash"``; each has a context of its own.
-            context: where state is kept, from :meth:`create_code_context`; runs in one take turns, and contexts run
-                side by side.
+            context: where state is kept, from :meth:`create_code_context`, or its id; runs in one take turns, and
+                contexts run side by side.
             envs: environment variables of this run.
-            timeout: seconds; None for the box's own.
+            timeout: seconds; 0 or None for no deadline; the box's own if it is left out.
             max_output: bytes kept of stdout, and as many of stderr: head and tail. At most 64 MiB.
             on_stdout: called with text as it is written, in the calling thread. Likewise ``on_stderr``.
             on_result: called with each :class:`Result` as it is displayed; again with a later state of one that has a
@@ -293,7 +308,8 @@ class Sandbox:
         goes on.
 
         Raises:
-            ValueError: a language that the image lacks, both a language and a context, or a cap that is too large.
+            TypeError, ValueError: an argument that is not what it should be, a language that the image lacks, or both a
+                language and a context. Nothing has run.
             SandboxClosedError: the box has ended before.
             ExecutionInterrupted: the user pressed Ctrl-C; a second one kills the box.
             PolicyError: the box broke the protocol; it has been killed.
@@ -305,15 +321,22 @@ class Sandbox:
         """
         if language is not None and context is not None:
             raise ValueError("give a language or a context, not both: a context has its language")
-        where = "default"
-        if context is not None:
-            where = context.id
-        elif language not in (None, "python"):
-            where = self._language_context(str(language))
-        seconds = self.limits.timeout if timeout is None else timeout
+        payload = arguments.text("code", code).encode()
+        variables = arguments.environment("envs", envs, arguments.MAX_ENVS)
+        seconds = self.limits.timeout if timeout is OF_BOX else arguments.seconds("timeout", timeout)
+        max_output = arguments.whole("max_output", max_output, 0, MAX_OUTPUT, f"bytes, at most {MAX_OUTPUT}")
+        for name, function in (
+            ("on_stdout", on_stdout), ("on_stderr", on_stderr), ("on_result", on_result), ("on_clear", on_clear),
+            ("on_start", on_start), ("on_slow", on_slow),
+        ):  # fmt: skip
+            arguments.callback(name, function)
+        where = arguments.context(context)
+        spoken = "python" if language is None else arguments.name_of("language", language, _LANGUAGE)
+        if spoken != "python":
+            where = self._language_context(spoken)
         collector = Collector(self.limits, seconds, on_stdout, on_stderr, on_result, on_clear, max_output=max_output)
-        fields = {"context": where, "envs": envs or {}, "timeout": seconds, "max_output": max_output}
-        with self._link.call("execute_request", code.encode(), budget=collector.budget, **fields) as call:
+        fields = {"context": where, "envs": variables, "timeout": seconds, "max_output": max_output}
+        with self._link.call("execute_request", payload, budget=collector.budget, **fields) as call:
             if on_start:
                 with self._link.ending(call, collector):
                     on_start(lambda: self._link.interrupt(call))
@@ -350,14 +373,21 @@ class Sandbox:
             self._create_context(name, language, None)
         return name
 
-    def create_code_context(self, *, cwd: str | None = None, language: str = "python") -> Context:
+    def create_code_context(self, *, cwd: str | PurePath | None = None, language: str | None = "python") -> Context:
         """A new place for state, with a process of its own.
 
+        Args:
+            cwd: where its code starts; the box's own directory if None.
+            language: ``"python"``, also if None, or ``"bash"``.
+
         Raises:
-            ValueError: the image lacks the language; the message says which it has.
+            TypeError, ValueError: an argument that is not what it should be, or a language that the image lacks; the
+                message says which it has.
             FileNotFoundError, PermissionError: there is no such directory, or it may not be entered.
         """
-        return self._create_context(f"context:{secrets.token_hex(4)}", language, cwd)
+        spoken = arguments.name_of("language", "python" if language is None else language, _LANGUAGE)
+        where = None if cwd is None else arguments.path("cwd", cwd)
+        return self._create_context(f"context:{secrets.token_hex(4)}", spoken, where)
 
     def _create_context(self, name: str, language: str, cwd: str | None) -> Context:
         try:
@@ -372,18 +402,18 @@ class Sandbox:
         """The contexts there are."""
         return [Context(str(one["id"]), str(one["language"]), str(one["cwd"])) for one in self._link.info()["contexts"]]
 
-    def restart_code_context(self, context: Context) -> None:
+    def restart_code_context(self, context: Context | str) -> None:
         """Begin anew in a context: its process is killed, and what runs in it ends as ``killed``."""
-        self._link.request("context_request", operation="restart", context=context.id)
+        self._link.request("context_request", operation="restart", context=arguments.context(context))
 
-    def remove_code_context(self, context: Context) -> None:
+    def remove_code_context(self, context: Context | str) -> None:
         """End a context and its process."""
-        self._link.request("context_request", operation="remove", context=context.id)
+        self._link.request("context_request", operation="remove", context=arguments.context(context))
 
     # -- values -------------------------------------------------------------------------------------------------------
 
     def push(
-        self, values: Mapping[str, Any], *, context: Context | None = None, max_size: int = MAX_SIZE
+        self, values: Mapping[str, Any], *, context: Context | str | None = None, max_size: int = MAX_SIZE
     ) -> int:  # fmt: skip
         """Assign variables in the box, after what runs there already. The values are copied, as plain data: numbers,
         text, bytes, dates, lists, dicts and sets of them, NumPy arrays, pandas tables.
@@ -408,10 +438,14 @@ class Sandbox:
             ...     box.pull(["scores"])
             {'scores': {'double': 40}}
         """
-        return exchange.push(self._link, dict(values), context.id if context else "default", max_size)
+        if not isinstance(values, Mapping):
+            raise TypeError(f"values is {arguments.shown(values)}; give a dict of values by name, such as {{'n': 1}}")
+        arguments.names("values", values)
+        where, most = arguments.context(context), _max_size(max_size)
+        return exchange.push(self._link, dict(values), where, most)
 
     def pull(
-        self, names: str | Sequence[str], *, context: Context | None = None, max_size: int = MAX_SIZE
+        self, names: str | Sequence[str], *, context: Context | str | None = None, max_size: int = MAX_SIZE
     ) -> Pulled:  # fmt: skip
         """Variables of the box, after what runs there already: copies, made of plain data, as :meth:`push` takes it.
         Nothing that comes is unpickled, imported or called.
@@ -427,8 +461,8 @@ class Sandbox:
                 where in it, why, and what to do instead.
             SandboxError: as :meth:`push`.
         """
-        wanted = [names] if isinstance(names, str) else list(names)
-        found, size = exchange.pull(self._link, wanted, context.id if context else "default", max_size)
+        wanted = arguments.names("names", names)
+        found, size = exchange.pull(self._link, wanted, arguments.context(context), _max_size(max_size))
         return Pulled(found, size)
 
     # -- ports --------------------------------------------------------------------------------------------------------
@@ -463,8 +497,8 @@ class Sandbox:
         Raises:
             ValueError, OSError: as :meth:`get_host`.
         """
-        if not 0 < port < 2**16:
-            raise ValueError(f"port {port} is out of range; give a whole number from 1 to 65535")
+        port = arguments.whole("port", port, 1, 2**16 - 1, "a whole number from 1 to 65535")
+        arguments.callback("on_note", on_note)
         self._link.check_owner()
         with self._lock:
             forward = self._forwards.get(port)
@@ -474,11 +508,9 @@ class Sandbox:
 
     # -- living and ending --------------------------------------------------------------------------------------------
 
-    def set_timeout(self, seconds: float) -> None:
+    def set_timeout(self, timeout: float) -> None:
         """End the box so many seconds from now, whatever its lifetime was."""
-        if not 0 < seconds < 10**9:
-            raise ValueError(f"timeout {seconds} is out of range; give a number of seconds above 0, such as 3600")
-        self._link.request("lifetime_request", seconds=seconds)
+        self._link.request("lifetime_request", seconds=arguments.duration("timeout", timeout))
 
     def reset(self, *, env: dict[str, str] | None = None) -> None:
         """Make the box as it was when it was created: every process but its first is killed, every file removed, and it
@@ -491,6 +523,7 @@ class Sandbox:
             env: environment variables, in the place of those of an earlier ``reset``, beside those of the creation.
 
         Raises:
+            TypeError, ValueError: ``env`` is not what it should be; the box is as it was.
             SandboxError: something cannot be undone; the box has been killed.
 
         Example:
@@ -500,9 +533,10 @@ class Sandbox:
             ...     box.files.exists("secret")
             False
         """
+        variables = {**hardening.thread_counts(self.limits), **arguments.environment("env", env)}
         self._link.check_owner()
         try:
-            configure(self._channel, "reset_request", env={**hardening.thread_counts(self.limits), **(env or {})})
+            configure(self._channel, "reset_request", env=variables)
         except SandboxError:
             self.kill()
             raise
@@ -531,6 +565,7 @@ class Sandbox:
         Args:
             wait: until the engine has removed the container. The box itself has ended in any case.
         """
+        arguments.flag("wait", wait)
         self._link.check_owner()
         with self._lock:
             if self._link.killed:
@@ -559,6 +594,51 @@ class Sandbox:
 
     def __repr__(self) -> str:
         return f"Sandbox({self._container[:12]}, {'running' if self._link.is_open else 'ended'})"
+
+
+def _plan(
+    *,
+    mem: object,
+    cpus: Any,
+    pids: Any,
+    timeout: Any,
+    image: object,
+    runtime: object,
+    network: Any,
+    env: object,
+    packages: Any,
+    preload: Any,
+    cwd: object,
+    pty: object,
+    detach: object,
+    lifetime: object,
+    metadata: object,
+    use_pool: object,
+    progress: object,
+) -> tuple[Limits, hardening.Box, tuple[str, ...]]:
+    """What :meth:`Sandbox.create` was given, checked: the limits, the box, the packages."""
+    limits = Limits.of(mem, cpus, pids, timeout, network)
+    detached = arguments.flag("detach", detach)
+    if arguments.flag("use_pool", use_pool) and not detached:
+        raise ValueError("use_pool is for detached boxes; give detach=True too")
+    arguments.callback("progress", progress)
+    ends = DETACHED_LIFETIME if detached else None
+    box = hardening.Box(
+        image=arguments.optional("image", image, "the name of an image, or None for ours") or "",
+        runtime=arguments.optional("runtime", runtime, "the name of a runtime, or None for the engine's default") or "",
+        env=arguments.environment("env", env),
+        cwd=None if cwd is None else arguments.text("cwd", arguments.path("cwd", cwd)),
+        pty=arguments.flag("pty", pty),
+        lifetime=ends if lifetime is None else arguments.duration("lifetime", lifetime),
+        detached=detached,
+        metadata=arguments.labels("metadata", metadata),
+        preload=(*hardening.PRELOAD, *specifications.modules(preload)),
+    )
+    return limits, box, specifications.normalise(packages)
+
+
+def _max_size(value: int) -> int:
+    return arguments.whole("max_size", value, 0, 2**62, "a number of bytes")
 
 
 def _name(one: dict[str, Any]) -> str:

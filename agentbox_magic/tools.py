@@ -14,13 +14,13 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from agent_executor.tools import AT_ONCE, HostTool
 from agent_executor.wire import MAX_PAYLOAD, Header, ProtocolError
-from agentbox_magic import schema
+from agentbox_magic import arguments, schema
 from agentbox_magic.collector import parsed_size
 from agentbox_magic.limits import format_size
 from agentbox_magic.text import clean
@@ -89,7 +89,7 @@ def tool(
         name: what agents call it; the function's own name by default.
         calls: how often one agent's run may call it.
         bytes: of arguments and results, all together, in one run.
-        timeout: seconds for one call, or for one item of a generator; None for no limit. A coroutine is cancelled
+        timeout: seconds for one call, or for one item of a generator; 0 or None for no limit. A coroutine is cancelled
             then; a plain function cannot be stopped, so nobody waits for it any more.
 
     Raises:
@@ -104,7 +104,12 @@ def tool(
     """
     if isinstance(function, Tool):
         return function
-    called = name or str(getattr(function, "__name__", ""))
+    if not callable(function):
+        raise TypeError(f"a tool is a function, and {arguments.shown(function)} is none; give a list of functions")
+    calls = arguments.whole("calls", calls, 0, 10**9, "a whole number")
+    bytes = arguments.whole("bytes", bytes, 0, 2**40, "a number of bytes")  # noqa: A001  # as above
+    timeout = arguments.seconds("timeout", timeout)
+    called = str(getattr(function, "__name__", "")) if name is None else arguments.text("name", name)
     if not called.isidentifier():
         raise ValueError(f"a tool's name must be an identifier, and {called!r} is not; give tool(..., name='search')")
     signed = function if inspect.isroutine(function) else function.__call__  # type: ignore[operator]  # an object's
@@ -117,6 +122,9 @@ def tool(
 
 def named(functions: Sequence[Callable[..., Any] | Tool]) -> dict[str, Tool]:
     """Tools by name. Raises ValueError where two have the same."""
+    given: object = functions
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise TypeError(f"tools is {arguments.shown(given)}; give a list of functions, such as tools=[search]")
     found: dict[str, Tool] = {}
     for one in map(tool, functions):
         if one.name in found:

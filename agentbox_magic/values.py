@@ -5,11 +5,11 @@ The format is :mod:`agent_executor.values`, and all its checks are in :mod:`agen
 
 from __future__ import annotations
 
-import keyword
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from agent_executor import decoder, encoder, values
+from agentbox_magic import arguments
 from agentbox_magic.errors import TransferError
 from agentbox_magic.limits import format_size
 from agentbox_magic.text import clean_traceback
@@ -32,7 +32,7 @@ def encode(value: object, max_size: int = MAX_SIZE, *, name: str = "value") -> b
 
 def encode_namespace(named: Mapping[str, object], max_size: int = MAX_SIZE) -> bytes:
     """Named values as the bytes of one dict. Raises as :func:`encode`, and ValueError for a name that is none."""
-    check_names(named)
+    arguments.names("values", named)
     try:
         return encoder.encode_namespace(named, max_size=max_size)
     except ValueError as error:
@@ -56,10 +56,3 @@ def decode(data: bytes | bytearray, max_size: int = MAX_SIZE) -> Any:
         return decoder.decode(data, max_size)
     except ValueError as error:
         raise TransferError(clean_traceback(f"what came from the box cannot be taken: {error}")) from None
-
-
-def check_names(names: Iterable[str]) -> None:
-    """Raise ValueError for a name that no variable can have."""
-    for name in names:
-        if not name.isidentifier() or keyword.iskeyword(name):
-            raise ValueError(f"{name!r} is no name of a variable")

@@ -56,8 +56,8 @@ def test_every_exported_name_exists() -> None:
 
 
 ROWS = [
-    {"limits", "config", "packages", "errors", "text", "resources", "owner", "forks", "disk", "scratch", "memory",
-     "cost"},
+    {"limits", "config", "packages", "errors", "text", "resources", "owner", "forks", "disk", "scratch",
+     "memory", "cost", "arguments"},
     {"endpoint", "engine", "hardening", "images", "wheels", "derived", "traits", "readback", "badge", "ssh",
      "will"},
     {"channel", "collector", "execution", "records", "values"},

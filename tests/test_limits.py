@@ -41,7 +41,9 @@ def test_sizes_are_shown(size: int, text: str) -> None:
         ({"cpus": "nan"}, "cpus nan is not a number"),
         ({"pids": 1.5}, "pids 1.5 is out of range; give a whole number from 4"),
         ({"pids": -1}, "pids -1 is out of range"),
-        ({"timeout": 0}, "timeout 0 is out of range; give a number of seconds above 0"),
+        ({"timeout": -1}, "timeout -1 is out of range; give a number of seconds, such as 30, or 0 or None for no"),
+        ({"mem": "9" * 5000}, "mem 999"),
+        ({"mem": "9" * 20}, "mem 99999999999999999999 is out of range"),
         ({"timeout": "inf"}, "timeout inf is not a number"),
         ({"network": "host"}, "network host is not known; the only network is none"),
     ],
@@ -55,3 +57,5 @@ def test_what_no_box_can_have(values: dict[str, Any], message: str) -> None:
 
 def test_no_deadline() -> None:
     assert Limits.of(timeout=None).timeout is None
+    assert Limits.of(timeout=0).timeout is None
+    assert Limits.of(timeout="0").timeout is None

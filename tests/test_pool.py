@@ -320,7 +320,9 @@ def test_the_magics_of_it() -> None:
         assert row.split()[1:4] == ["512", "MiB", "1"]
         assert row.split()[0] not in kernel.run("%sandbox").text("stdout")
         assert kernel.run("%%sandbox\n1 + 1").data("text/plain")[0] == "2"
-        assert "is not a number of boxes" in kernel.run("%sandbox warm many").text("stderr")
+        assert "warm many is not a number; give a number of boxes, such as 2" in kernel.run("%sandbox warm many").text(
+            "stderr"
+        )
         kernel.run("%config SandboxMagics.pool = 0")
         seconds_until(lambda: kernel.run("%sandbox pool").text("stdout") == "no box waits\n", START)
     finally:

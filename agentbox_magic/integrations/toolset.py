@@ -103,7 +103,12 @@ class Toolset:
     """
 
     def __init__(self, **options: Any) -> None:
-        """Args: as :meth:`Sandbox.create <agentbox_magic.sandbox.Sandbox.create>` takes them."""
+        """Args: as :meth:`Sandbox.create <agentbox_magic.sandbox.Sandbox.create>` takes them.
+
+        Raises:
+            TypeError, ValueError: one that it does not take.
+        """
+        Sandbox.check(**options)
         self._options = options
         self._lock = threading.Lock()
         self._box: Sandbox | None = None
@@ -128,6 +133,8 @@ class Toolset:
             return self._do[name](**arguments)
         except SandboxError as error:  # first: a TimeLimitError is an OSError too
             return _marked(f"{type(error).__name__}: {error}", failed=True)
+        except ValueError as error:  # a command with a NUL, half of a surrogate pair
+            return Answer(clean(f"{name}: {error}", colour=False), failed=True)
         except OSError as error:
             return _marked(f"{error.strerror or error}: {error.filename or ''}", failed=True)
 

@@ -425,9 +425,9 @@ def test_a_longer_lifetime() -> None:
         assert box.run_code("import time; time.sleep(2); 'lives'").text == "'lives'"
 
 
-@pytest.mark.parametrize("seconds", [0, -1, 10**9, float("inf"), float("nan")])
+@pytest.mark.parametrize("seconds", [0, -1, 10**10, float("inf"), float("nan")])
 def test_a_lifetime_that_cannot_be(box: Sandbox, seconds: float) -> None:
-    with pytest.raises(ValueError, match="out of range"):
+    with pytest.raises(ValueError, match=r"out of range|is not a number"):
         box.set_timeout(seconds)
 
 
