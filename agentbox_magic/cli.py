@@ -60,12 +60,14 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("file", metavar="FILE", nargs="?", help="the code; - for stdin")
     run.add_argument("-c", dest="code", metavar="CODE", help="the code itself")
     run.add_argument("-l", "--language", metavar="NAME", help="python, or bash (default: by the file's name)")
-    run.add_argument("--timeout", type=float, default=300, metavar="SECONDS", help="deadline (default 300)")
+    run.add_argument("--timeout", type=float, default=300, metavar="SECONDS", help="deadline, 0 for none (default 300)")
     _add_box_options(run)
 
     init = verb("init", cli_verbs.init, "start a sandbox that outlives this command, and print its id")
     init.add_argument("--timeout", type=float, default=3600, metavar="SECONDS", help="its lifetime (default 3600)")
     init.add_argument("--name", metavar="NAME", help="a name to call it by, beside its id")
+    init.add_argument("--metadata", action="append", default=[], metavar="NAME=VALUE", help="a label of your own")
+    init.add_argument("--pty", action="store_true", help="commands that Python starts in it may have a terminal")
     init.add_argument("--use-pool", action="store_true",
                       help="take one that waits, if one does; the next one is started in the background and waits for"
                       " ten minutes")  # fmt: skip
@@ -73,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
 
     execute = verb("exec", cli_verbs.execute, "run a command in a sandbox; stdin goes to it unless that is a terminal")
     execute.add_argument("--background", action="store_true", help="print its pid in the sandbox, and let it go on")
-    execute.add_argument("--timeout", type=float, metavar="SECONDS", help="deadline (default: none)")
+    execute.add_argument("--timeout", type=float, metavar="SECONDS", help="deadline, 0 for none (default: none)")
     execute.add_argument("--cwd", metavar="DIRECTORY", help="where it starts (default /workspace)")
     execute.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="for its environment")
     execute.add_argument("id", metavar="ID")
@@ -100,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
 
     mcp = verb("mcp", cli_verbs.mcp, "serve a sandbox to a client of the Model Context Protocol, on stdin and stdout")
     mcp.add_argument(
-        "--timeout", type=float, default=300, metavar="SECONDS", help="deadline of each call (default 300)"
+        "--timeout", type=float, default=300, metavar="SECONDS", help="deadline of each call, 0 for none (default 300)"
     )
     _add_box_options(mcp)
 
@@ -132,7 +134,11 @@ def _add_box_options(one: argparse.ArgumentParser) -> None:
     one.add_argument("--runtime", default="", metavar="NAME", help="a runtime of the engine (default: the engine's)")
     one.add_argument("--with", dest="packages", action="append", default=[], metavar="PKG,...",
                      help="packages for pip to fetch")  # fmt: skip
+    one.add_argument("--preload", action="append", default=[], metavar="MODULE,...",
+                     help="modules to import before code runs, such as pandas")  # fmt: skip
+    one.add_argument("--network", default=defaults.network, metavar="NAME", help="none: loopback only (default)")
     one.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="for its environment")
+    one.add_argument("--cwd", metavar="DIRECTORY", help="where code and commands start (default /workspace)")
 
 
 def _failed(error: Exception, as_json: bool, code: int) -> int:

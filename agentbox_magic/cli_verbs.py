@@ -20,7 +20,7 @@ from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TextIO
 
-from agentbox_magic import config, hardening
+from agentbox_magic import arguments, config, hardening
 from agentbox_magic.errors import (
     ExecutionInterrupted,
     MemoryLimitError,
@@ -115,7 +115,8 @@ def _exit_code(run: Execution) -> int:
 def init(options: argparse.Namespace) -> Outcome:
     from agentbox_magic.sandbox import Sandbox
 
-    metadata = {}
+    metadata = _pairs(options.metadata)
+    lifetime = arguments.duration("timeout", options.timeout)
     if options.name is not None:
         if not _NAME.fullmatch(options.name):
             raise ValueError(f"{options.name} cannot be a name; use letters, digits, and _ . - after the first")
@@ -125,11 +126,11 @@ def init(options: argparse.Namespace) -> Outcome:
     if options.use_pool:
         config.pool = None
     box = Sandbox.create(
-        **_box_options(options), detach=True, lifetime=options.timeout, metadata=metadata, use_pool=options.use_pool,
-        progress=_progress,
+        **_box_options(options), detach=True, lifetime=lifetime, metadata=metadata, pty=options.pty,
+        use_pool=options.use_pool, progress=_progress,
     )  # fmt: skip
     box.disconnect()
-    document = {"id": box.sandbox_id, "name": options.name, "lifetime": options.timeout, "limits": asdict(box.limits)}
+    document = {"id": box.sandbox_id, "name": options.name, "lifetime": lifetime, "limits": asdict(box.limits)}
     return Outcome(document, box.sandbox_id)
 
 
@@ -372,11 +373,13 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
 def _box_options(options: argparse.Namespace) -> dict[str, Any]:
     from agentbox_magic import packages
 
-    specs = packages.normalise(spec for text in options.packages for spec in packages.split(text))
+    def listed(texts: Sequence[str]) -> list[str]:
+        return [one for text in texts for one in packages.split(text)]
+
     return {
         "mem": options.mem, "cpus": options.cpus, "pids": options.pids, "image": options.image,
-        "runtime": options.runtime, "packages": specs,
-        "env": _pairs(options.env),
+        "runtime": options.runtime, "network": options.network, "packages": listed(options.packages),
+        "preload": listed(options.preload), "env": _pairs(options.env), "cwd": options.cwd,
     }  # fmt: skip
 
 

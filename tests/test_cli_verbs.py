@@ -69,7 +69,8 @@ def delegate(name: str, folder: Path) -> None:
     app.mkdir()
     (app / "app.py").write_text(APP)
     (app / "name").write_text(name)
-    box = as_json("init", "--timeout", "300")["id"]
+    box = as_json("init", "--timeout", "300", "--metadata", "owner=fox", "--pty")["id"]
+    assert [one["metadata"] for one in as_json("ps") if one["id"] == box] == [{"owner": "fox"}]
     agentbox("upload", box, str(app), "app")
     server = as_json("exec", "--background", "--cwd", "app", box, "exec python app.py > log 2>&1")["pid"]
     host = as_json("get-host", "--detach", box, "5000")
@@ -274,6 +275,9 @@ def test_run(tmp_path: Path) -> None:
     assert agentbox("run", "-c", "x = 1") == ""
     (tmp_path / "script.sh").write_text("echo $BASH_VERSION | cut -c1; exit 4")
     assert agentbox("run", "--env", "A=b", str(tmp_path / "script.sh"), code=4) == "5\n"
+    where = "import os, sys; print(os.environ['A'], os.getcwd(), 'wave' in sys.modules)"
+    options = ["--env", "A=b", "--cwd", "/tmp/there", "--preload", "wave,json", "--network", "none", "--timeout", "0"]
+    assert agentbox("run", *options, "-c", where) == "b /tmp/there True\n"
     assert agentbox("run", "-c", "import sys; print('out'); sys.exit(3)", code=3) == "out\n"
     assert agentbox("run", "-c", "exit()") == ""
     # An exception is one, whatever its words are.

@@ -65,6 +65,13 @@ def test_limits_say_what_to_do(kernel: Kernel) -> None:
         ("--mem 12q", "%%sandbox: --mem 12q is not a size; give a number with a unit, such as 512m or 2g"),
         ("--cpus 0", "%%sandbox: --cpus 0 is out of range; give a number of cores from 0.01, such as 0.5 or 2"),
         ("--mem 1k", "%%sandbox: --mem 1k is too little; a box needs at least 64m, such as 512m"),
+        (
+            "--timeout -1",
+            "%%sandbox: --timeout -1 is out of range; give a number of seconds, such as 30, or 0 or None for "
+            "no deadline",
+        ),
+        ("--env A", "%%sandbox: --env: A is not NAME=VALUE"),
+        ("--env =1", "%%sandbox: --env has the name ''; give names that are not empty and without \"=\""),
         ("--me 1g", "%%sandbox: there is no option --me, did you mean --mem?; %%sandbox? lists the options"),
         ("--zzz", "%%sandbox: there is no option --zzz; %%sandbox? lists the options"),
         ("stray", "%%sandbox: stray belongs to no option; %%sandbox? lists the options"),
@@ -205,6 +212,36 @@ def test_a_runtime_that_the_engine_lacks_is_one_line(kernel: Kernel) -> None:
     cell = kernel.run("%%sandbox --runtime nosuch\n1")
     assert cell.error["ename"] == "SandboxError"
     assert cell.error["evalue"].startswith("the engine has no runtime nosuch; it has ")
+
+
+def test_the_environment_and_the_directory(kernel: Kernel) -> None:
+    line = "%%sandbox -s env --env A=1 --env 'B=2 3' --cwd /tmp/there --timeout 0\n"
+    code = "import os; print(os.environ['A'], os.environ['B'], os.getcwd())"
+    assert kernel.run(line + code).text("stdout") == "1 2 3 /tmp/there\n"
+    assert kernel.run(f"%%sandbox -s env\n{code}").text("stdout") == "1 2 3 /tmp/there\n"
+    for other in ("--env A=2", "--cwd /tmp"):
+        cell = kernel.run(f"%%sandbox -s env {other}\n1")
+        assert f"%%sandbox: the session env has --{other[2:5]} " in cell.text("stderr")
+    kernel.run("%sandbox stop env")
+
+
+def test_a_cell_without_a_deadline_in_a_session_that_has_one(kernel: Kernel) -> None:
+    assert kernel.run("%%sandbox -s late --timeout 0.5\n1").status == "ok"
+    assert kernel.run("%%sandbox -s late --timeout 0\nimport time; time.sleep(1)").status == "ok"
+    kernel.run("%config SandboxMagics.timeout = None")
+    assert kernel.run("%%sandbox -s late\nimport time; time.sleep(1)").status == "ok"
+    kernel.run("%config SandboxMagics.timeout = 300.0")
+    kernel.run("%sandbox stop late")
+
+
+def test_defaults_of_the_box(kernel: Kernel) -> None:
+    kernel.run("%config SandboxMagics.runtime = 'nosuch'")
+    assert "no runtime nosuch" in kernel.run("%%sandbox\n1").error["evalue"]
+    kernel.run("%config SandboxMagics.runtime = ''\n")
+    kernel.run("%config SandboxMagics.packages = 'not/a/name'")
+    assert "--with: package 'not/a/name' is not a name" in kernel.run("%%sandbox\n1").text("stderr")
+    kernel.run("%config SandboxMagics.packages = ''")
+    assert kernel.run("%%sandbox\n1").status == "ok"
 
 
 def test_a_session_keeps_its_runtime(kernel: Kernel) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from IPython.core.error import UsageError
 
-from agentbox_magic import packages
+from agentbox_magic import arguments, packages
 from agentbox_magic.limits import Limits, parse_size
 
 LIMITS = ("mem", "cpus", "pids", "timeout", "network")
@@ -72,6 +72,8 @@ class CellOptions:
     runtime: str
     packages: tuple[str, ...]
     preload: tuple[str, ...]
+    env: dict[str, str]
+    cwd: str | None
     session: str | None
     language: str | None
     raise_error: bool
@@ -92,19 +94,21 @@ def cell_parser() -> Parser:
     limits.add_argument("--mem", metavar="SIZE", help="memory, its files included (default 512m)")
     limits.add_argument("--cpus", metavar="N", help="cores, such as 0.5 (default 1)")
     limits.add_argument("--pids", metavar="N", help="processes and threads (default 50)")
-    limits.add_argument("--timeout", metavar="SECONDS", help="deadline (default 300)")
+    limits.add_argument("--timeout", metavar="SECONDS", help="deadline, 0 for none (default 300)")
     box = parser.add_argument_group("box")
     box.add_argument(
         "-s", "--session", metavar="NAME", help="keep the box, and its state, for the next cell that names it"
     )
     box.add_argument("-l", "--language", metavar="NAME", help="python (default) or bash")
     box.add_argument("--image", metavar="NAME", help="an image with Python 3.9 or newer (default: ours)")
-    box.add_argument("--runtime", metavar="NAME", default="", help="the engine's, such as runsc (default: its own)")
+    box.add_argument("--runtime", metavar="NAME", help="the engine's, such as runsc (default: its own)")
     box.add_argument("--with", dest="packages", action="append", metavar="PKG,...",
                      help="packages for pip to fetch, such as polars,httpx==0.27")  # fmt: skip
     box.add_argument("--preload", metavar="MODULE,...",
                      help="modules that are imported while the box waits, such as pandas")  # fmt: skip
     box.add_argument("--network", metavar="NAME", help="none: loopback only (default)")
+    box.add_argument("--env", action="append", metavar="NAME=VALUE", help="for the environment of the code")
+    box.add_argument("--cwd", metavar="DIRECTORY", help="where the code starts (default /workspace)")
     values = parser.add_argument_group("variables")
     values.add_argument("-i", "--input", action="extend", nargs="+", metavar="NAME",
                         help="take variables in: -i a,b or -i there=here")  # fmt: skip
@@ -124,7 +128,7 @@ def cell_parser() -> Parser:
 
 def parse_cell(line: str, defaults: Mapping[str, Any] | None = None) -> CellOptions:
     """Options of a ``%%sandbox`` line, and ``defaults`` for those of mem, cpus, pids, timeout, network, image,
-    preload and max_transfer that it does not have.
+    runtime, packages, preload and max_transfer that it does not have.
 
     >>> parse_cell("--mem 300m --cpus 0.5").limits.cpus
     0.5
@@ -139,10 +143,15 @@ def parse_cell(line: str, defaults: Mapping[str, Any] | None = None) -> CellOpti
     wanted = {**(defaults or {}), **given}
     try:
         limits = Limits.of(**{name: wanted[name] for name in LIMITS if name in wanted})
+        env = arguments.environment("env", _pairs(options.env or ()))
+        cwd = None if options.cwd is None else arguments.text("cwd", arguments.path("cwd", options.cwd))
     except ValueError as error:
         raise UsageError(f"%%sandbox: --{error}") from None
+    listed = wanted.get("packages") or ()
     try:
-        specs = packages.normalise(spec for text in options.packages or () for spec in packages.split(text))
+        specs = packages.normalise(
+            spec for text in ([listed] if isinstance(listed, str) else listed) for spec in packages.split(text)
+        )
     except ValueError as error:
         raise UsageError(f"%%sandbox: --with: {error}") from None
     try:
@@ -161,9 +170,11 @@ def parse_cell(line: str, defaults: Mapping[str, Any] | None = None) -> CellOpti
     return CellOptions(
         limits=limits,
         image=wanted.get("image"),
-        runtime=options.runtime,
+        runtime=wanted.get("runtime") or "",
         packages=specs,
         preload=preload,
+        env=env,
+        cwd=cwd,
         session=options.session,
         language=options.language,
         raise_error=not options.no_raise_error,
@@ -176,6 +187,21 @@ def parse_cell(line: str, defaults: Mapping[str, Any] | None = None) -> CellOpti
         quiet=options.quiet,
         given=frozenset(given),
     )
+
+
+def _pairs(texts: Iterable[str]) -> dict[str, str]:
+    """Variables as ``--env`` takes them.
+
+    >>> _pairs(["A=1", "B="])
+    {'A': '1', 'B': ''}
+    """
+    pairs = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"env: {text} is not NAME=VALUE")
+        pairs[name] = value
+    return pairs
 
 
 def _names(option: str, words: list[str] | None) -> dict[str, str]:
@@ -204,6 +230,10 @@ def check_session(name: str, had: CellOptions, wanted: CellOptions) -> None:
         raise _differs(name, "with", ",".join(had.packages) or "nothing")
     if "preload" in wanted.given and had.preload != wanted.preload:
         raise _differs(name, "preload", ",".join(had.preload) or "nothing")
+    if "env" in wanted.given and had.env != wanted.env:
+        raise _differs(name, "env", " ".join(had.env) or "nothing")
+    if "cwd" in wanted.given and had.cwd != wanted.cwd:
+        raise _differs(name, "cwd", had.cwd or "/workspace")
 
 
 def _differs(name: str, option: str, had: str) -> UsageError:

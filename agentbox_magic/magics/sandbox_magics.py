@@ -44,10 +44,12 @@ class SandboxMagics(Magics):
     mem = Unicode("512m", help="memory of a box, as --mem").tag(config=True)
     cpus = Float(1.0, help="cores, as --cpus").tag(config=True)
     pids = Int(50, help="processes and threads, as --pids").tag(config=True)
-    timeout = Float(300.0, allow_none=True, help="seconds for a cell, as --timeout; None for no deadline").tag(
+    timeout = Float(300.0, allow_none=True, help="seconds for a cell, as --timeout; 0 or None for no deadline").tag(
         config=True
     )
     image = Unicode(None, allow_none=True, help="the image, as --image; None for ours").tag(config=True)
+    runtime = Unicode("", help="the engine's runtime, as --runtime").tag(config=True)
+    packages = Unicode("", help="packages for pip to fetch, as --with").tag(config=True)
     preload = Unicode("", help="modules to import ahead, as --preload").tag(config=True)
     max_transfer = Unicode("64m", help="the most that goes in and comes back, as --max-transfer").tag(config=True)
     pool = Int(None, allow_none=True, help="boxes that wait for the next cells; None for AGENTBOX_POOL, or 2").tag(
@@ -102,7 +104,7 @@ class SandboxMagics(Magics):
 
     def defaults(self) -> dict[str, Any]:
         """The defaults of a cell's options."""
-        names = ("mem", "cpus", "pids", "timeout", "image", "preload", "max_transfer")
+        names = ("mem", "cpus", "pids", "timeout", "image", "runtime", "packages", "preload", "max_transfer")
         return {name: getattr(self, name) for name in names}
 
     # -- %%sandbox ----------------------------------------------------------------------------------------------------
@@ -197,7 +199,9 @@ class SandboxMagics(Magics):
 
         with ProgressBar() as progress:
             preload = (*PRELOAD, *options.preload)
-            box = Box(image=options.image or "", runtime=options.runtime, preload=preload)
+            box = Box(
+                image=options.image or "", runtime=options.runtime, env=options.env, cwd=options.cwd, preload=preload
+            )
             return Sandbox.start(options.limits, box, options.packages, progress)
 
     def _run(self, box: Sandbox, cell: str, options: parser.CellOptions, quiet: bool) -> Execution:

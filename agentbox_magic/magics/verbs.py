@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from IPython.core.error import UsageError
 
-from agentbox_magic import cost
+from agentbox_magic import arguments, cost
 from agentbox_magic.limits import format_size
 from agentbox_magic.magics.parser import Parser, did_you_mean
 
@@ -143,10 +143,12 @@ def _warm(magics: SandboxMagics, options: argparse.Namespace) -> None:
     from agentbox_magic import pool
     from agentbox_magic.display import ProgressBar
 
-    if not options.argument.isdigit():
-        raise UsageError(f"%sandbox: warm {options.argument} is not a number of boxes, such as 2")
+    try:
+        count = arguments.whole("warm", options.argument, 0, 1000, "a number of boxes, such as 2")
+    except ValueError as error:
+        raise UsageError(f"%sandbox: {error}") from None
     with ProgressBar() as progress:
-        pool.start_ahead(int(options.argument), progress)
+        pool.start_ahead(count, progress)
     _pool(magics, options)
 
 
