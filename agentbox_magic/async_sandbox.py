@@ -149,6 +149,7 @@ class AsyncSandbox(_Async):
     resume = _awaited(Sandbox.resume)
     disconnect = _awaited(Sandbox.disconnect)
     kill = _awaited(Sandbox.kill)
+    close = _awaited(Sandbox.close)
 
     async def run_code(self, code: str, *, context: Context | str | None = None, **options: Any) -> Execution:
         """See :meth:`Sandbox.run_code <agentbox_magic.sandbox.Sandbox.run_code>`. Callbacks are called in a thread."""
@@ -205,4 +206,4 @@ class AsyncSandbox(_Async):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.kill()
+        await self.close()

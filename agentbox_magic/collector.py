@@ -35,6 +35,7 @@ MAX_PARSED = 512 * 2**20
 OnText = Callable[[str], Any]
 OnResult = Callable[[Result], Any]
 OnClear = Callable[[bool], Any]
+OnIdle = Callable[[], float | None]
 
 
 def _text(value: object, limit: int) -> str:
@@ -130,6 +131,7 @@ class Collector:
         self, limits: Limits, timeout: float | None, on_stdout: OnText | None, on_stderr: OnText | None,
         on_result: OnResult | None,
         on_clear: OnClear | None = None,
+        on_idle: OnIdle | None = None,
         *,
         max_output: int = 2**20,
     ) -> None:  # fmt: skip
@@ -144,6 +146,7 @@ class Collector:
         self._timeout = timeout
         self._on_result = on_result
         self._on_clear = on_clear
+        self._on_idle = on_idle
         logs = self.execution.logs
         self._streams = {"stdout": (logs.stdout, on_stdout), "stderr": (logs.stderr, on_stderr)}
         decoder = codecs.getincrementaldecoder("utf-8")
@@ -183,8 +186,18 @@ class Collector:
 
     def mute(self) -> None:
         """Call none of the caller's functions any more."""
-        self._on_result = self._on_clear = None
+        self._on_result = self._on_clear = self._on_idle = None
         self._streams = {name: (pieces, None) for name, (pieces, _) in self._streams.items()}
+
+    @property
+    def has_idle(self) -> bool:
+        """Whether :meth:`idle` does anything."""
+        return self._on_idle is not None
+
+    def idle(self) -> float | None:
+        """Nothing has come for the moment. After how many seconds to call this again, if nothing comes; None: not at
+        all."""
+        return self._on_idle() if self._on_idle else None
 
     def _result(self, header: Header, payload: bytes, *, is_main: bool) -> None:
         name = header.get("display_id")

@@ -6,19 +6,24 @@ import json
 import queue
 import signal
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Literal, overload
 
 from agent_executor.wire import ProtocolError
 from agentbox_magic import arguments
-from agentbox_magic.channel import Call
+from agentbox_magic.channel import MAX_REPLY, REQUEST_SECONDS, Call
 from agentbox_magic.collector import MAX_OUTPUT, Collector, OnText, signal_name
 from agentbox_magic.errors import SandboxError
 from agentbox_magic.execution import Execution
 from agentbox_magic.link import Link
 
 PIECE = 128 * 1024
+START_SECONDS = 60.0
+"""How long a command may take to start; less, if its own deadline is sooner."""
+LOOK_SECONDS = 20.0
+"""How often to look whether a box still answers whose command does not read what is written to it."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +83,12 @@ class CommandHandle:
     """A command in the background. One thread at a time may wait."""
 
     def __init__(
-        self, commands: Commands, link: Link, call: Call, pid: int, collector: Collector, timeout: float | None
+        self, commands: Commands, link: Link, call: Call, pid: int, collector: Collector, until: float | None
     ) -> None:
         """Not for callers: :meth:`Commands.run` and :meth:`Commands.connect` give it."""
         self._commands = commands
         self._link = link
-        self._until = link.deadline(call, timeout)
+        self._until = until
         self._call = call
         self._collector = collector
         self._pid = pid
@@ -254,14 +259,18 @@ class Commands:
         )
 
     def _started(self, call: Call, collector: Collector, timeout: float | None) -> CommandHandle:
+        # Before it, so that the time in which nothing starts counts.
+        until = self._link.deadline(call, timeout)
         with self._link.guard():
-            header, body = call.get(60)
+            header, body = call.get(
+                START_SECONDS if until is None else max(0.0, min(START_SECONDS, until - time.monotonic()))
+            )
             if header["type"] != "started":
                 self._link.answer(header, body)
             pid = header.get("pid")
             if not isinstance(pid, int):
                 raise ProtocolError("a command without a pid")
-        return CommandHandle(self, self._link, call, pid, collector, timeout)
+        return CommandHandle(self, self._link, call, pid, collector, until)
 
     def list(self) -> list[ProcessInfo]:
         """The commands that run."""
@@ -284,17 +293,29 @@ class Commands:
         Raises:
             ProcessLookupError: no command has that pid.
             BrokenPipeError: it was started without stdin, or that is closed.
+            OutcomeUnknownError: the box itself does not answer within a minute.
         """
         pid = _pid(pid)
         raw = arguments.text("data", data).encode() if isinstance(data, str) else data
         if not isinstance(raw, (bytes, bytearray)):
             raise TypeError(f"data is {arguments.shown(data)}, of type {type(data).__name__}; give text or bytes")
         for start in range(0, len(raw), PIECE):
-            self._link.request("input_request", raw[start : start + PIECE], patience=None, pid=pid)
+            self._write(pid, raw[start : start + PIECE])
 
     def close_stdin(self, pid: int) -> None:
         """End of file for a command's stdin."""
-        self._link.request("input_request", patience=None, pid=_pid(pid), eof=True)
+        self._write(_pid(pid), b"", eof=True)
+
+    def _write(self, pid: int, piece: bytes, **fields: Any) -> None:
+        """The command may take as long as it likes to read; the box, as long as for any other request."""
+        link = self._link
+        with link.call("input_request", piece, budget=MAX_REPLY, pid=pid, **fields) as call, link.guard():
+            while True:
+                try:
+                    link.answer(*call.get(LOOK_SECONDS))
+                    return
+                except queue.Empty:
+                    link.info(REQUEST_SECONDS - LOOK_SECONDS)
 
 
 def _pid(value: int) -> int:

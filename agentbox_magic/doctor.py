@@ -157,7 +157,7 @@ class _Patient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._box.kill()
+        self._box.close()
 
 
 def run(engine: Engine, runtime: str = "", progress: Progress | None = None) -> Report:

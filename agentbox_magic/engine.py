@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import math
 import os
 import re
 import socket
@@ -17,7 +18,7 @@ import docker.errors
 import requests.exceptions
 import urllib3.exceptions
 
-from agentbox_magic import endpoint
+from agentbox_magic import deadline, endpoint
 from agentbox_magic.endpoint import DEFAULT, Endpoint
 from agentbox_magic.errors import EngineUnavailableError, ImageError, SandboxError
 from agentbox_magic.ssh import SSHAdapter
@@ -28,6 +29,8 @@ MIN_API = (1, 41)
 
 _SECONDS = 60
 """How long an answer may take."""
+CONNECT_SECONDS = 40.0
+"""How long the first words with an engine may take, all together; ssh gives up after 30."""
 _READ_SIZE = 256 * 1024
 """Bytes read at once of what a box sends."""
 REMOVAL_SECONDS = 10
@@ -83,18 +86,36 @@ def unavailable(error: BaseException) -> EngineUnavailableError:
         )
     if "ConnectionRefusedError" in text or "Connection refused" in text:
         return EngineUnavailableError(f"the Docker engine at {where} is not running; start it, or set DOCKER_HOST")
+    if isinstance(error, requests.exceptions.Timeout) or "timed out" in text:
+        return EngineUnavailableError(
+            f"the Docker engine at {where} does not answer in time: it is frozen or overloaded"
+        )
     return EngineUnavailableError(f"the Docker engine at {where} does not answer: {text.splitlines()[0][:200]}")
+
+
+class _Client(docker.APIClient):
+    """Docker's own, with a deadline over several requests."""
+
+    def _set_request_timeout(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Overrides docker-py's: how long this request may wait for each part of its answer."""
+        wanted = kwargs.get("timeout", self.timeout)
+        kwargs["timeout"] = deadline.left(math.inf if wanted is None else wanted)
+        if not kwargs["timeout"]:
+            raise requests.exceptions.Timeout("the time is over")
+        if kwargs["timeout"] == math.inf:
+            kwargs["timeout"] = None
+        return kwargs
 
 
 def _client(where: Endpoint) -> docker.APIClient:
     if not where.url.startswith("ssh://"):
-        return docker.APIClient(base_url=where.url, version="auto", timeout=_SECONDS, tls=_tls(where))
+        return _Client(base_url=where.url, version="auto", timeout=_SECONDS, tls=_tls(where))
     # docker-py's own transport for ssh needs another library. Any version does to ask for the engine's.
-    client = docker.APIClient(base_url=DEFAULT, version=".".join(map(str, MIN_API)), timeout=_SECONDS)
+    client = _Client(base_url=DEFAULT, version=".".join(map(str, MIN_API)), timeout=_SECONDS)
     client.mount("http+docker://", SSHAdapter(where.url, _SECONDS))
     spoken = client.version(api_version=False)["ApiVersion"]
     client.close()
-    client = docker.APIClient(base_url=DEFAULT, version=spoken, timeout=_SECONDS)
+    client = _Client(base_url=DEFAULT, version=spoken, timeout=_SECONDS)
     client.mount("http+docker://", SSHAdapter(where.url, _SECONDS))
     return client
 
@@ -122,8 +143,8 @@ class Pipe:
         # response on it. Closed from the inside out, the response would fail to flush when it is collected.
         response = getattr(raw, "_response", None)
         self._holders = [raw] if response is None else [response.raw, raw]
-        self._socket: socket.socket = getattr(raw, "_sock", raw)
-        self._socket.settimeout(None)
+        self.socket: socket.socket = getattr(raw, "_sock", raw)
+        self.socket.settimeout(None)
         self._owner = os.getpid()
         self._space = memoryview(bytearray(_READ_SIZE))  # kept: memory of this size is mapped anew for each read
         self._buffer = bytearray()
@@ -134,7 +155,7 @@ class Pipe:
 
     def send(self, data: bytes) -> None:
         """Raises OSError when the box is gone."""
-        self._socket.sendall(data)
+        self.socket.sendall(data)
 
     def recv(self) -> bytes:
         """What PID 1 wrote next to stdout; empty when it is gone."""
@@ -153,7 +174,9 @@ class Pipe:
                 del self._buffer[: self._HEADER.size]
             else:
                 try:
-                    count = self._socket.recv_into(self._space)
+                    count = self.socket.recv_into(self._space)
+                except TimeoutError:  # of an outbox that sends over TLS
+                    continue
                 except OSError:
                     return b""
                 if not count:
@@ -166,8 +189,8 @@ class Pipe:
             self._closed = True
             if os.getpid() == self._owner:  # a fork has a copy of the descriptor, and the pipe is not its to end
                 with contextlib.suppress(OSError):
-                    self._socket.shutdown(socket.SHUT_RDWR)
-            for holder in [*self._holders, self._socket]:
+                    self.socket.shutdown(socket.SHUT_RDWR)
+            for holder in [*self._holders, self.socket]:
                 with contextlib.suppress(OSError):
                     holder.close()
 
@@ -200,24 +223,26 @@ class Engine:
         Raises:
             EngineUnavailableError: nothing answers, or it may not be used, or it is too old.
         """
+        where = endpoint.find()
         with cls._lock:
-            where = endpoint.find()
             # A fork needs a connection of its own.
             if cls._shared and cls._shared[:2] == (os.getpid(), where):
                 return cls._shared[2]
-            with _plain_errors():
-                client = _client(where)
-                version = client.version()
-                api = tuple(int(part) for part in version["ApiVersion"].split("."))
-                if api < MIN_API:
-                    raise EngineUnavailableError(
-                        f"the Docker engine is {version['Version']}, which is too old; install 20.10 or newer"
-                    )
-                info = client.info()
-                engine = cls(client, Traits.of(where.url, version, info), where)
-                engine.data_root = str(info.get("DockerRootDir") or "")
-            cls._shared = os.getpid(), where, engine
-            return engine
+        with _plain_errors(), deadline.within(CONNECT_SECONDS):  # without the lock: nobody waits for another's deadline
+            client = _client(where)
+            version = client.version()
+            api = tuple(int(part) for part in version["ApiVersion"].split("."))
+            if api < MIN_API:
+                raise EngineUnavailableError(
+                    f"the Docker engine is {version['Version']}, which is too old; install 20.10 or newer"
+                )
+            info = client.info()
+            engine = cls(client, Traits.of(where.url, version, info), where)
+            engine.data_root = str(info.get("DockerRootDir") or "")
+        with cls._lock:
+            if not (cls._shared and cls._shared[:2] == (os.getpid(), where)):  # another thread was faster
+                cls._shared = os.getpid(), where, engine
+            return cls._shared[2]
 
     def capacity(self) -> tuple[int, int]:
         """The cores and the bytes of memory of the engine's machine."""
@@ -314,7 +339,7 @@ class Engine:
     def _goes(self, container: str, seconds: int) -> bool:
         """Whether a container is gone within so many seconds."""
         try:
-            self._client.wait(container, timeout=seconds, condition="removed")
+            self._client.wait(container, timeout=seconds, condition="removed")  # less, if the deadline says so
         except docker.errors.APIError as error:
             return bool(error.status_code == _GONE)
         except (requests.exceptions.RequestException, OSError):

@@ -14,6 +14,8 @@ import math
 import os
 import stat
 import tempfile
+import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -33,6 +35,11 @@ WINDOW = 8
 PENDING = 2**23
 """Bytes of a transfer on their way: several times what the window lets through."""
 PATIENCE_SECONDS = 60.0
+"""How long the box may take for anything; in a transfer, longer for what has crossed meanwhile: see :class:`_Pace`."""
+SLOWEST = 64 * 1024
+"""Bytes a second that a transfer must bring."""
+FLAT = 512
+"""What a message counts beside its bytes."""
 MAX_READ = 2**30
 
 Data = str | bytes | IO[bytes] | IO[str] | Iterable[bytes]
@@ -139,11 +146,33 @@ class WatchHandle:
         self.stop()
 
 
+class _Pace:
+    """The deadline of a transfer: a minute, and a second more for each :data:`SLOWEST` bytes that have crossed. Only
+    the time in which the box is waited for counts."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._left = PATIENCE_SECONDS
+
+    def get(self) -> tuple[Header, bytes]:
+        """The next message. Raises as :meth:`Call.get`."""
+        start = time.monotonic()
+        header, body = self._call.get(self._left)
+        self._left -= time.monotonic() - start
+        self.count(len(body) + FLAT if header["type"] != "ack" else 0)
+        return header, body
+
+    def count(self, size: int) -> None:
+        """So many bytes have crossed."""
+        self._left = min(PATIENCE_SECONDS, self._left + size / SLOWEST)
+
+
 class Files:
     """``box.files``. Relative paths begin at ``/workspace``.
 
     All methods raise the OSError that the box's kernel gave (``FileNotFoundError``, ``PermissionError``,
-    ``IsADirectoryError`` ...).
+    ``IsADirectoryError`` ...), and OutcomeUnknownError where the box takes longer than a minute to answer, or brings
+    less than 64 KiB a second for that long.
     """
 
     def __init__(self, link: Link) -> None:
@@ -343,10 +372,11 @@ class Files:
         def generate() -> Iterator[tuple[Header, bytes]]:
             with self._begin(operation, **arguments) as call:
                 done = False
+                pace = _Pace(call)
                 try:
                     while not done:
                         with _about(arguments), link.guard():
-                            header, body = call.get(PATIENCE_SECONDS)
+                            header, body = pace.get()
                             done = header["type"] not in ("data", "entry")
                             if done:
                                 link.answer(header, body)
@@ -363,27 +393,31 @@ class Files:
         """Send pieces, at most a window of them unread; the reply's result."""
         link = self._link
         with self._begin(operation, **arguments) as call:
-            waiting = 0
+            sizes: deque[int] = deque()
+            pace = _Pace(call)
             try:
                 for piece in pieces:
                     link.send({"type": "files_input", "id": call.id}, piece)
-                    waiting += 1
-                    if waiting >= WINDOW:
+                    sizes.append(len(piece))
+                    if len(sizes) >= WINDOW:
                         with _about(arguments), link.guard():
-                            header, body = call.get(PATIENCE_SECONDS)
+                            header, body = pace.get()
                             if header["type"] != "ack":  # it failed: nothing else answers before the end
                                 link.answer(header, body)
                                 raise ProtocolError("an answer before the end of what it answers")
-                        waiting -= 1
+                        pace.count(sizes.popleft())
             except BaseException:
                 link.send({"type": "files_input", "id": call.id, "eof": True, "abort": True})
                 raise
             link.send({"type": "files_input", "id": call.id, "eof": True})
             with _about(arguments), link.guard():
                 while True:
-                    header, body = call.get(PATIENCE_SECONDS)
+                    header, body = pace.get()
                     if header["type"] != "ack":
                         return link.answer(header, body)
+                    if not sizes:
+                        raise ProtocolError("the box answers what was not sent")
+                    pace.count(sizes.popleft())
 
 
 @contextlib.contextmanager

@@ -109,7 +109,7 @@ class Shelf:
         with self._lock:
             boxes, self._boxes = self._boxes, []
         for box in boxes:
-            box.kill()
+            box.close()
 
 
 class Job(Generic[T]):
@@ -190,7 +190,7 @@ class Job(Generic[T]):
         if self._future.cancel():  # it never began
             self._state = "cancelled"
         elif box is not None:
-            box.kill()
+            box.close()
         return True
 
     def add_done_callback(self, callback: Callable[[Job[T]], object]) -> None:
@@ -313,12 +313,12 @@ class Job(Generic[T]):
         try:
             yield box
         except BaseException:
-            box.kill()
+            box.close()
             raise
         if self.shelf and box.is_running():
             self.shelf.put(box)
         else:
-            box.kill()
+            box.close()
 
     def _printed(self, text: str) -> None:
         lines = (self._last_line + text)[-2000:].splitlines(keepends=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from agent_executor.wire import Header, ProtocolError
-from agentbox_magic import hardening, readback, relay, will
+from agentbox_magic import deadline, hardening, readback, relay, will
 from agentbox_magic.channel import Channel, ChannelClosedError, RefusedError
 from agentbox_magic.engine import Engine
 from agentbox_magic.errors import ImageError, PolicyError, SandboxError
@@ -18,7 +19,9 @@ from agentbox_magic.limits import Limits
 from agentbox_magic.text import clean
 
 START_SECONDS = 60.0
-"""How long a started container may take to greet."""
+"""How long a box may take from the engine's first word to its greeting, and to be configured."""
+TIDY_SECONDS = 5.0
+"""How long the engine may take to remove what has failed to start."""
 
 
 class ImageGoneError(ImageError):
@@ -40,6 +43,24 @@ class Launched:
     channel: Channel
     python: str
 
+    @contextlib.contextmanager
+    def changed(self) -> Iterator[None]:
+        """Around a request to the engine that changes the container: it must not meet the container's end.
+
+        Raises:
+            SandboxError: that has begun.
+        """
+        with self.channel.held_open() as is_open:
+            if not is_open:
+                raise SandboxError("the box has ended")
+            try:
+                yield
+            except (KeyboardInterrupt, SystemExit):
+                # The engine is at it all the same, and looks at nothing else of this container meanwhile.
+                with deadline.within(TIDY_SECONDS, anew=True), contextlib.suppress(SandboxError):
+                    self.engine.inspect(self.container)
+                raise
+
 
 def launch(engine: Engine, limits: Limits, box: hardening.Box, name: str | None = None) -> Launched:
     """Create, attach, start, greet. ``box`` is complete: it has its image and how that is started.
@@ -49,7 +70,7 @@ def launch(engine: Engine, limits: Limits, box: hardening.Box, name: str | None 
         SandboxError: the engine refuses, or the box does not answer.
     """
     config = hardening.container_config(limits, box)
-    with will.in_force(engine.where):
+    with will.in_force(engine.where), deadline.within(START_SECONDS):
         return _launch(engine, config, box, name or f"{hardening.LABEL}-{secrets.token_hex(8)}")
 
 
@@ -71,14 +92,15 @@ def _launch(engine: Engine, config: dict[str, Any], box: hardening.Box, name: st
     except BaseException:
         if pipe is not None:
             pipe.close()
-        will.remove(engine, container)
+        with deadline.within(TIDY_SECONDS, anew=True):
+            will.remove(engine, container)
         raise
 
 
 def greet(engine: Engine, container: str, channel: Channel, check: Callable[[Header], None] | None = None) -> Launched:
     """Wait for PID 1's greeting, and have it checked. Raises SandboxError; the channel is closed then."""
     try:
-        hello = channel.handshake(START_SECONDS)
+        hello = channel.handshake(deadline.left(START_SECONDS))
         if check:
             check(hello)
     except PolicyError:
@@ -87,7 +109,8 @@ def greet(engine: Engine, container: str, channel: Channel, check: Callable[[Hea
     except (queue.Empty, ChannelClosedError, ProtocolError) as error:
         channel.close()
         said = channel.last_words.strip().splitlines()
-        why = str(error) or (said[-1][:300] if said else "it ended without a word")
+        silent = "it does not greet in time" if isinstance(error, queue.Empty) else "it ended without a word"
+        why = str(error) or (said[-1][:300] if said else silent)
         raise SandboxError(f"the box does not answer: {why}") from error
     python = hello.get("python")  # the text of anything but a string could overflow the stack
     python = clean(python[:40], colour=False) if isinstance(python, str) else "unknown"
@@ -106,9 +129,10 @@ def configure(
     """
     wish = {"env": env or {}, "cwd": cwd, "lifetime": lifetime}
     try:
-        answer = channel.request(kind, json.dumps(wish).encode(), timeout=START_SECONDS)
+        answer = channel.request(kind, json.dumps(wish).encode(), timeout=deadline.left(START_SECONDS))
     except RefusedError as error:
         raise SandboxError(f"the box refuses: {error}") from error
     except (queue.Empty, ChannelClosedError, ProtocolError) as error:
-        raise SandboxError(f"the box does not answer: {error}") from error
+        why = str(error) or ("not in time" if isinstance(error, queue.Empty) else "it has ended")
+        raise SandboxError(f"the box does not answer: {why}") from error
     return answer if isinstance(answer, dict) else {}

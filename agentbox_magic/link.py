@@ -13,7 +13,7 @@ from typing import Any
 
 from agent_executor.wire import MAX_PAYLOAD, Header, ProtocolError
 from agentbox_magic import cost
-from agentbox_magic.channel import Call, Channel, ChannelClosedError, RefusedError, answer
+from agentbox_magic.channel import REQUEST_SECONDS, Call, Channel, ChannelClosedError, Message, RefusedError, answer
 from agentbox_magic.collector import Collector
 from agentbox_magic.errors import (
     ExecutionInterrupted,
@@ -25,14 +25,26 @@ from agentbox_magic.execution import Execution
 from agentbox_magic.limits import Limits, format_size
 
 SLOW_SECONDS = 1.0
-OUTER_GRACE_SECONDS = 5.0
-"""After a deadline, how much later than the supervisor the host acts itself."""
 UNWIND_SECONDS = 2.0
 """How long a run may take to end when it is interrupted because its caller's own function failed."""
+QUIET_SECONDS = 2.75
+"""From a deadline until nothing but the reply is taken: the supervisor has ended the run by then."""
+OUTER_GRACE_SECONDS = 3.5
+"""From a deadline until the host ends the box itself, which leaves it a moment: the caller waits no longer than 5."""
+
+
+_SILENT = (
+    "the box did not answer at its deadline: it, the engine or the way to it is frozen; it has been killed, and what "
+    "it did may or may not be done"
+)
 
 
 class Link:
-    """The live end of a box. ``kill`` is the sandbox's own; ``detached`` boxes do not end with their pipe."""
+    """The live end of a box. ``kill`` ends it without waiting for that; ``detached`` boxes do not end with their pipe.
+
+    Attributes:
+        killed: whoever holds the box has let go of it.
+    """
 
     def __init__(self, channel: Channel, limits: Limits, kill: Callable[[], object], *, detached: bool = False) -> None:
         self.limits = limits
@@ -66,7 +78,7 @@ class Link:
         return self._channel.call(kind, payload, budget=budget, **fields)
 
     def send(self, header: Header, payload: bytes = b"") -> None:
-        """Say something that has no answer of its own."""
+        """Say something that has no answer of its own; it waits for nothing."""
         self.check_owner()
         self._channel.send(header, payload)
 
@@ -74,8 +86,8 @@ class Link:
         """Interrupt a run; the second time, kill its process."""
         self.send({"type": "interrupt_request", "id": call.id})
 
-    def request(self, kind: str, payload: bytes = b"", *, patience: float | None = 60.0, **fields: Any) -> Any:
-        """Ask for one thing and give its result, which is plain JSON.
+    def request(self, kind: str, payload: bytes = b"", *, patience: float = REQUEST_SECONDS, **fields: Any) -> Any:
+        """Ask for one thing and give its result, which is plain JSON, within ``patience`` seconds.
 
         Raises:
             OSError: the box says why it cannot be done.
@@ -84,7 +96,7 @@ class Link:
         with self.call(kind, payload, budget=2**22, **fields) as call, self.guard():
             return self.answer(*call.get(patience))
 
-    def info(self, patience: float = 60.0) -> dict[str, Any]:
+    def info(self, patience: float = REQUEST_SECONDS) -> dict[str, Any]:
         """What the box says of itself: numbers of its use, commands, contexts."""
         info = self.request("info_request", patience=patience)
         with self.guard():
@@ -127,7 +139,7 @@ class Link:
         if error.reason:
             self._kill()
             return PolicyError(error.reason + "; it has been killed")
-        if self.killed:
+        if self._channel.ended_here:
             return SandboxClosedError("the sandbox was killed in mid-run")
         if not self._detached:
             self._kill()
@@ -147,6 +159,7 @@ class Link:
             raise
 
     def _end(self, call: Call, collector: Collector) -> None:
+        call.skip()  # the message in which that happened
         for patience in (UNWIND_SECONDS, OUTER_GRACE_SECONDS):
             if not collector.ended:
                 self.interrupt(call)  # the second time, it kills
@@ -164,8 +177,14 @@ class Link:
                 return
         self._kill()
 
-    def follow(self, call: Call, collector: Collector, patience: float | None) -> Execution:
-        """Take the messages of a run to its end.
+    def follow(self, call: Call, collector: Collector, patience: float | None, quiet: float | None = None) -> Execution:
+        """Take the messages of a run to its end. What was waiting at the start is taken in any case.
+
+        Args:
+            call: the run's.
+            collector: takes them.
+            patience: seconds; those in the caller's functions count.
+            quiet: when to begin to take nothing but the reply, on the monotonic clock.
 
         Raises:
             OSError: the box says why it cannot be run: its context has been removed, there is no room for a process.
@@ -174,15 +193,28 @@ class Link:
             PolicyError: the box broke the protocol; it has been killed.
         """
         until = None if patience is None else time.monotonic() + patience
+        early = call.waiting
+        begun: Header | None = None
         while True:
             try:
-                left = None if until is None else max(0.0, until - time.monotonic())
-                message = call.get(left)
-                if message[0]["type"] == "reply":
-                    self.answer(*message)  # it says why there is no run
-                with self.ending(call, collector, ProtocolError, KeyboardInterrupt):
-                    if collector.add(*message):
-                        break
+                now = time.monotonic()
+                if until is not None and now >= until and not early:
+                    raise queue.Empty
+                header, payload = self._next(call, collector, None if until is None else max(0.0, until - now))
+                is_late = quiet is not None and not early and time.monotonic() >= quiet
+                if header["type"] == "reply":
+                    self.answer(header, payload)  # it says why there is no run
+                # A Ctrl-C may come in the middle of a message. The reply is taken again then; what else was begun is
+                # done, but for what the caller's own functions left undone.
+                over = False
+                if header["type"] == "execute_reply" or not (is_late or header is begun):
+                    begun = header
+                    with self.ending(call, collector, ProtocolError, KeyboardInterrupt):
+                        over = collector.add(header, payload)
+                call.drop()
+                early = max(0, early - 1)
+                if over:
+                    break
             except ProtocolError as error:
                 self._kill()
                 raise PolicyError(f"the box broke the protocol and was killed: {error}") from error
@@ -200,11 +232,25 @@ class Link:
                     collector.execution.status = "interrupted"
                     raise ExecutionInterrupted(collector.end(None)) from None
                 collector.interrupted = True
-                self.interrupt(call)
+                if self._channel.retract(call):  # the box has not heard of it
+                    collector.execution.status = "interrupted"
+                    raise ExecutionInterrupted(collector.end(None)) from None
         cost.METER.add(self.limits, collector.execution.duration)
         if collector.interrupted:
             raise ExecutionInterrupted(collector.execution)
         return collector.execution
+
+    def _next(self, call: Call, collector: Collector, left: float | None) -> Message:
+        """The next message; while there is none, the caller does what it has put off. Raises as :meth:`Call.peek`."""
+        until = math.inf if left is None else time.monotonic() + left
+        while collector.has_idle and not call.waiting:
+            with self.ending(call, collector, KeyboardInterrupt):
+                rest = collector.idle()
+            if rest is None or time.monotonic() + rest >= until:
+                break
+            with contextlib.suppress(queue.Empty):
+                return call.peek(rest)
+        return call.peek(None if left is None else max(0.0, until - time.monotonic()))
 
     def deadline(self, call: Call, seconds: float | None, context: str | None = None) -> float | None:
         """When the host itself ends a run (monotonic), if the supervisor does not.
@@ -234,11 +280,15 @@ class Link:
                 except queue.Empty:
                     with self.ending(call, collector):
                         on_slow()
-            return self.follow(call, collector, None if until is None else until - time.monotonic())
+            left = None if until is None else until - time.monotonic()
+            quiet = None if until is None else until - (OUTER_GRACE_SECONDS - QUIET_SECONDS)
+            return self.follow(call, collector, left, quiet)
         except queue.Empty:
+            # A box that speaks, and not of the end of this run, still runs it.
+            speaks = until is not None and self._channel.heard_at > until - OUTER_GRACE_SECONDS
             self._kill()
-            collector.execution.status = "timeout"
-            return collector.end(collector.timed_out())
+            collector.execution.status = "timeout" if speaks else "lost"
+            return collector.end(collector.timed_out() if speaks else OutcomeUnknownError(_SILENT))
         finally:
             with self._lock:
                 self._turns.pop(call.id, None)

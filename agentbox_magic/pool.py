@@ -18,17 +18,20 @@ import secrets
 import threading
 from collections import deque
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field, replace
 
-from agentbox_magic import config, derived, hardening, images, readback
+from agentbox_magic import config, deadline, derived, hardening, images, readback
 from agentbox_magic.engine import Engine
 from agentbox_magic.errors import SandboxError
 from agentbox_magic.hardening import Box
-from agentbox_magic.launch import Launched, configure, launch
+from agentbox_magic.launch import START_SECONDS, Launched, configure, launch
 from agentbox_magic.limits import Limits
 
 IDLE_SECONDS = 600.0
 """After so long without a call nothing waits any more."""
+CLOSE_SECONDS = 5.0
+"""How long the end of the process waits for what is being started."""
 REST_SECONDS = 0.05
 """From a call to the start of the next box: a short cell is over by then, and was not slowed."""
 
@@ -88,7 +91,8 @@ def fit(launched: Launched, had: Limits, limits: Limits, box: Box) -> None:
     wanted = hardening.resources_of(limits)
     changed = wanted != hardening.resources_of(had)
     if changed:
-        launched.engine.update(launched.container, wanted)
+        with launched.changed():
+            launched.engine.update(launched.container, wanted)
     threads = hardening.thread_counts(limits)
     is_told = box.env or box.cwd or box.lifetime is not None or threads != hardening.thread_counts(had)
     if not changed and not is_told:  # it is what was asked for, and its pipe is open
@@ -126,7 +130,7 @@ class Pool:
         self._changed = threading.Condition()
         self._wishes: deque[Wish] = deque()
         self._warm: list[_Warm] = []
-        self._names: dict[str, str] = {}
+        self._names: dict[str, tuple[str, Launched]] = {}
         self._used = False
         self._closed = False
         self._thread: threading.Thread | None = None
@@ -147,18 +151,20 @@ class Pool:
         if warm is None:
             return None
         try:
-            launched = warm.ready.result()
+            launched = warm.ready.result(deadline.left(START_SECONDS))
             fit(launched, warm.wish.limits, limits, box)
-        except SandboxError:
-            # It has died, or the engine was restarted, or it refuses. No second one is tried: others are made as fast
-            # as they are tried, and a new one that refuses says so.
+        except (SandboxError, TimeoutError, FutureTimeoutError):
+            # It has died, or the engine was restarted or is frozen, or it refuses. No second one is tried: others are
+            # made as fast as they are tried, and a new one that refuses says so.
             warm.close()
             return None
         except BaseException:  # the user does not wait for it
             warm.close()
             raise
         with self._changed:
-            self._names[launched.container] = hardening.name_of(launched.container, limits)
+            self._names[launched.container] = hardening.name_of(launched.container, limits), launched
+            self._used = True  # the thread may have looked for names before there was this one
+            self._wake()
         return launched
 
     def warm(self, wish: Wish, count: int) -> None:
@@ -180,7 +186,7 @@ class Pool:
     def renames(self) -> dict[str, str]:
         """Containers that have been handed out, and the name that the engine does not know yet."""
         with self._changed:
-            return dict(self._names)
+            return {container: name for container, (name, _) in self._names.items()}
 
     def trim(self) -> None:
         """Let go at once of what is too much, after the size has changed."""
@@ -196,8 +202,8 @@ class Pool:
             self._wishes.clear()
             self._changed.notify_all()
             thread = self._thread
-        if thread is not None:
-            thread.join()
+        if thread is not None:  # what it has begun and not ended by then is the will's
+            thread.join(CLOSE_SECONDS)
 
     # -- what waits ---------------------------------------------------------------------------------------------------
 
@@ -255,9 +261,11 @@ class Pool:
 
     def _rename(self) -> None:
         """Tell the engine, and with it whoever lists its boxes, which do not wait any more."""
-        for container, name in self.renames().items():
-            with contextlib.suppress(SandboxError):  # it has ended since
-                Engine.connect().rename(container, name)
+        with self._changed:
+            names = dict(self._names)
+        for container, (name, launched) in names.items():
+            with contextlib.suppress(SandboxError), launched.changed():  # or it has ended since
+                launched.engine.rename(container, name)
             with self._changed:
                 self._names.pop(container, None)
 

@@ -20,11 +20,12 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from agent_executor.wire import Decoder, Header, ProtocolError, encode, is_id
-from agentbox_magic import disk, hardening
+from agentbox_magic import deadline, disk, hardening
 from agentbox_magic.engine import Engine
 from agentbox_magic.errors import SandboxError
 
@@ -32,6 +33,10 @@ RUNTIME, TEMPORARY = "/run/user", "/tmp"
 IDLE_SECONDS = 60.0
 """How long a relay waits for somebody to connect."""
 START_SECONDS = 60.0
+LOCK_SECONDS = 120.0
+"""How long one waits for another process that starts the same relay, or waiting boxes."""
+DIAL_SECONDS = 10.0
+LOOK_SECONDS = 0.01
 PARTING_SECONDS = 5.0
 """How long the last words of a box may take on their way to one of those connected."""
 DEAF = 2**27
@@ -46,18 +51,14 @@ class SocketPipe:
     """This end of a connection to a relay: a pipe like the engine's own."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
+        self.socket = sock
         self._owner = os.getpid()
         self.stderr = bytearray()  # what PID 1 wrote before it could not go on, the relay tells as it starts
-
-    def send(self, data: bytes) -> None:
-        """Raises OSError when the relay is gone."""
-        self._socket.sendall(data)
 
     def recv(self) -> bytes:
         """What comes next; empty when the relay is gone."""
         try:
-            return self._socket.recv(256 * 1024)
+            return self.socket.recv(256 * 1024)
         except OSError:
             return b""
 
@@ -65,8 +66,8 @@ class SocketPipe:
         """Close both ways. Wakes a reader."""
         if os.getpid() == self._owner:  # a fork has a copy of the descriptor, and the connection is not its to end
             with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+                self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
 
 
 # -- finding a relay ---------------------------------------------------------------------------------------------------
@@ -94,7 +95,7 @@ def sweep() -> None:
     for path in folder().iterdir():
         if path.suffix:
             continue
-        with only_one(path.name):
+        with contextlib.suppress(SandboxError), only_one(path.name):  # or it is stopped, and nothing is known of it
             try:
                 _dial(path.name).close()
             except (ConnectionRefusedError, FileNotFoundError):
@@ -107,13 +108,18 @@ def _socket_path(container: str) -> Path:
 
 @contextlib.contextmanager
 def only_one(name: str) -> Iterator[None]:
-    """One process of this user at a time: starts or ends the relay of a box, or does something else with a name."""
+    """One process of this user at a time: starts or ends the relay of a box, or does something else with a name.
+
+    Raises:
+        SandboxError: another process has been at it for too long.
+    """
     path = _lock_path(name)
+    until = time.monotonic() + deadline.left(LOCK_SECONDS)
     while True:
         with disk.written(path, _NO_ROOM):
             file = path.open("w")
         with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            _lock(file.fileno(), until, path)
             if not _is_at(path, file.fileno()):  # the one before us removed it
                 continue
             try:
@@ -121,6 +127,16 @@ def only_one(name: str) -> Iterator[None]:
             finally:
                 path.unlink(missing_ok=True)
             return
+
+
+def _lock(fd: int, until: float, path: Path) -> None:
+    while True:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise SandboxError(f"another process holds {path}, and does not go on; end it") from None
+        time.sleep(LOOK_SECONDS)  # there is no way to wait for a lock and for the clock
 
 
 def _is_at(path: Path, fd: int) -> bool:
@@ -156,7 +172,7 @@ def _start(container: str) -> None:
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            timeout=START_SECONDS,
+            timeout=max(0.1, deadline.left(START_SECONDS)),
             start_new_session=True,  # a terminal's Ctrl-C is not for it
             check=False,
         )
@@ -169,11 +185,21 @@ def _start(container: str) -> None:
 
 def _dial(container: str) -> SocketPipe:
     sock = socket.socket(socket.AF_UNIX)
+    sock.setblocking(False)
+    until = time.monotonic() + deadline.left(DIAL_SECONDS)
     try:
-        sock.connect(str(_socket_path(container)))
-    except OSError:
+        while True:
+            try:
+                sock.connect(str(_socket_path(container)))
+                break
+            except BlockingIOError:  # many others wait to be let in
+                if time.monotonic() >= until:
+                    raise SandboxError("the relay of the box does not answer; its process may be stopped") from None
+            time.sleep(LOOK_SECONDS)
+    except BaseException:
         sock.close()
         raise
+    sock.setblocking(True)
     return SocketPipe(sock)
 
 
@@ -260,7 +286,18 @@ class Relay:
         self._listener.settimeout(IDLE_SECONDS)
 
     def greet(self, resync: bytes) -> None:
-        """Become the box's host. Raises SandboxError if it does not answer."""
+        """Become the box's host. Raises SandboxError if it does not answer in time."""
+        late = threading.Timer(deadline.left(START_SECONDS), self._pipe.close)
+        late.daemon = True
+        late.start()
+        try:
+            self._greet(resync)
+        except OSError:
+            raise SandboxError("it does not listen") from None
+        finally:
+            late.cancel()
+
+    def _greet(self, resync: bytes) -> None:
         nonce = secrets.token_hex(16).encode()
         self._pipe.send(resync)
         self._pipe.send(encode({"type": "hello", "nonce": nonce.decode()}))
@@ -323,6 +360,12 @@ class Relay:
         """End, unless somebody is there, or has just come, or the box still waits for its first user."""
         if self._is_waiting():
             return False
+        try:
+            return self._end()
+        except SandboxError:  # somebody connects, and takes long
+            return False
+
+    def _end(self) -> bool:
         with only_one(self._container):
             self._listener.settimeout(0)
             with contextlib.suppress(BlockingIOError):
@@ -415,13 +458,14 @@ def main() -> None:
 
 
 def _begin(container: str) -> Relay:
-    engine = Engine.connect()
-    found = engine.inspect(container)
-    if found is None:
-        raise SandboxError("it has ended")
-    relay = Relay(engine, container)
-    relay.greet(found["Config"]["Labels"][hardening.RESYNC].encode())
-    return relay
+    with deadline.within(START_SECONDS):
+        engine = Engine.connect()
+        found = engine.inspect(container)
+        if found is None:
+            raise SandboxError("it has ended")
+        relay = Relay(engine, container)
+        relay.greet(found["Config"]["Labels"][hardening.RESYNC].encode())
+        return relay
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import re
 import secrets
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import PurePath
@@ -22,6 +22,7 @@ from agentbox_magic import (
     arguments,
     badge,
     calls,
+    deadline,
     derived,
     exchange,
     hardening,
@@ -34,20 +35,24 @@ from agentbox_magic import (
 from agentbox_magic import packages as specifications
 from agentbox_magic.arguments import OF_BOX, Deadline
 from agentbox_magic.channel import Channel
-from agentbox_magic.collector import MAX_OUTPUT, Collector, OnClear, OnResult, OnText
+from agentbox_magic.collector import MAX_OUTPUT, Collector, OnClear, OnIdle, OnResult, OnText
 from agentbox_magic.commands import Commands
 from agentbox_magic.engine import Engine
-from agentbox_magic.errors import SandboxClosedError, SandboxError
+from agentbox_magic.errors import EngineUnavailableError, SandboxClosedError, SandboxError
 from agentbox_magic.execution import Execution
 from agentbox_magic.files import Files
 from agentbox_magic.forward import Forward
-from agentbox_magic.launch import ImageGoneError, Launched, configure, greet, launch
+from agentbox_magic.launch import START_SECONDS, ImageGoneError, Launched, configure, greet, launch
 from agentbox_magic.limits import Limits
 from agentbox_magic.link import Link
 from agentbox_magic.records import Context, Metrics, Pulled, SandboxInfo
 from agentbox_magic.values import MAX_SIZE
 
 DETACHED_LIFETIME = 3600.0
+KILL_SECONDS, ANSWER_SECONDS = 4.0, 0.7
+"""How long :meth:`Sandbox.kill` waits for the removal, and then for the engine to say how it stands: 5 are promised."""
+PROMPT_SECONDS = 0.5
+"""How long a run that ends with its box waits for the engine."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """The id of a container, or a name."""
@@ -76,19 +81,21 @@ class Sandbox:
         self._channel = channel = launched.channel
         self._lock = threading.Lock()
         self._owner = os.getpid()
+        self._removal: _Removal | None = None
         self._python = launched.python
         self._detached = detached
         myself = weakref.ref(self)
 
-        def kill() -> None:
+        def end() -> None:
             box = myself()  # a strong reference would keep an abandoned box alive
             if box is not None:
-                box.kill()
+                box._give_up()
 
-        self._link = Link(channel, limits, kill, detached=detached)
+        self._link = Link(channel, limits, end, detached=detached)
         self.files = Files(self._link)
         self.commands = Commands(self._link)
         self._forwards: dict[int, Forward] = {}
+        self._forwarding = threading.Lock()
         # When nobody holds the box any more its pipe closes, and PID 1 ends at the end of its pipe.
         weakref.finalize(self, channel.close)
 
@@ -169,13 +176,15 @@ class Sandbox:
         use_pool: bool = False,
     ) -> Sandbox:
         """:meth:`create` for what has been checked already."""
-        engine = Engine.connect()
-        reaper.sweep_once(engine)
-        engine.traits.kind(box.runtime)  # before anything is built for a runtime that is not there
-        image, start = derived.prepare(engine, box.image or None, packages, progress)
+        with deadline.within(START_SECONDS):
+            engine = Engine.connect()
+            reaper.sweep_once(engine)
+            engine.traits.kind(box.runtime)  # before anything is built for a runtime that is not there
+        image, start = derived.prepare(engine, box.image or None, packages, progress)  # which may be built, or pulled
         whole = replace(box, image=image, start=start)
         take = shared_pool.take if use_pool else pool.current().take
-        launched = take(engine, limits, whole)
+        with deadline.within(START_SECONDS):
+            launched = take(engine, limits, whole)
         if launched is None:
             try:
                 launched = launch(engine, limits, whole)
@@ -206,9 +215,10 @@ class Sandbox:
             )
         if hardening.RESYNC not in labels:
             raise SandboxError(f"the sandbox {sandbox_id} belongs to another process; create it with detach=True")
-        channel = Channel(relay.connect(found["Id"]))
         limits = hardening.limits_of(found["Name"].removeprefix("/"), labels)
-        return cls(greet(engine, found["Id"], channel), limits, detached=True)
+        with deadline.within(START_SECONDS):
+            channel = Channel(relay.connect(found["Id"]))
+            return cls(greet(engine, found["Id"], channel), limits, detached=True)
 
     @classmethod
     def list(cls, metadata: dict[str, str] | None = None) -> builtins.list[SandboxInfo]:
@@ -283,6 +293,7 @@ class Sandbox:
         on_stderr: OnText | None = None,
         on_result: OnResult | None = None,
         on_clear: OnClear | None = None,
+        on_idle: OnIdle | None = None,
         on_start: Callable[[Callable[[], None]], Any] | None = None,
         on_slow: Callable[[], Any] | None = None,
     ) -> Execution:
@@ -303,6 +314,7 @@ class Sandbox:
                 time it kills the code's process.
             on_slow: called once, in the calling thread, if the run goes on after a second.
             on_clear: called when the code clears its displays, with whether it means to wait for the next one.
+            on_idle: called while nothing comes; it gives the seconds after which to call it again, or None.
 
         What one of these functions raises ends the run, which is interrupted, and killed if that is not enough; the box
         goes on.
@@ -327,14 +339,16 @@ class Sandbox:
         max_output = arguments.whole("max_output", max_output, 0, MAX_OUTPUT, f"bytes, at most {MAX_OUTPUT}")
         for name, function in (
             ("on_stdout", on_stdout), ("on_stderr", on_stderr), ("on_result", on_result), ("on_clear", on_clear),
-            ("on_start", on_start), ("on_slow", on_slow),
+            ("on_start", on_start), ("on_slow", on_slow), ("on_idle", on_idle),
         ):  # fmt: skip
             arguments.callback(name, function)
         where = arguments.context(context)
         spoken = "python" if language is None else arguments.name_of("language", language, _LANGUAGE)
         if spoken != "python":
             where = self._language_context(spoken)
-        collector = Collector(self.limits, seconds, on_stdout, on_stderr, on_result, on_clear, max_output=max_output)
+        collector = Collector(
+            self.limits, seconds, on_stdout, on_stderr, on_result, on_clear, on_idle, max_output=max_output
+        )
         fields = {"context": where, "envs": variables, "timeout": seconds, "max_output": max_output}
         with self._link.call("execute_request", payload, budget=collector.budget, **fields) as call:
             if on_start:
@@ -500,7 +514,7 @@ class Sandbox:
         port = arguments.whole("port", port, 1, 2**16 - 1, "a whole number from 1 to 65535")
         arguments.callback("on_note", on_note)
         self._link.check_owner()
-        with self._lock:
+        with self._forwarding:
             forward = self._forwards.get(port)
             if forward is None or not forward.is_open:
                 forward = self._forwards[port] = Forward(self._link, port, on_note)
@@ -524,7 +538,7 @@ class Sandbox:
 
         Raises:
             TypeError, ValueError: ``env`` is not what it should be; the box is as it was.
-            SandboxError: something cannot be undone; the box has been killed.
+            SandboxError: something cannot be undone, or the box does not answer within a minute; it has been killed.
 
         Example:
             >>> with Sandbox.create() as box:
@@ -538,50 +552,91 @@ class Sandbox:
         try:
             configure(self._channel, "reset_request", env=variables)
         except SandboxError:
-            self.kill()
+            self._give_up()
             raise
 
     def pause(self) -> None:
         """Freeze all that runs in it; it keeps its memory and uses no CPU. Deadlines go on."""
         self._link.check_owner()
-        self._engine.pause(self._container)
+        with self._changed():
+            self._engine.pause(self._container)
 
     def resume(self) -> None:
         """Let it go on."""
         self._link.check_owner()
-        self._engine.unpause(self._container)
+        with self._changed():
+            self._engine.unpause(self._container)
+
+    @contextlib.contextmanager
+    def _changed(self) -> Iterator[None]:
+        """Around what the engine does to the container. Raises SandboxClosedError if that has ended."""
+        with self._channel.held_open() as is_open:
+            if not is_open:
+                raise SandboxClosedError("this sandbox has ended; create another")
+            yield
 
     def disconnect(self) -> None:
         """Let go of a detached box, which goes on. Another box ends."""
         self._link.check_owner()
-        self._link.killed = True
-        self._channel.close()
-        if not self._detached:
-            self._engine.finish(self._container)
+        if self._detached:
+            self._link.killed = True
+            self._channel.close()
+        else:
+            self.close()
 
     def kill(self, *, wait: bool = True) -> bool:
         """End the box and remove its container, whatever it is doing; False if it had ended before.
 
         Args:
-            wait: until the engine has removed the container. The box itself has ended in any case.
+            wait: until the engine has removed the container, or for 5 seconds, by when it says at least that it has
+                ended. The box's pipe, at whose end it ends, is closed in any case.
+
+        Raises:
+            EngineUnavailableError: the engine has not said so within 5 seconds, so the container may still be there:
+                the engine is frozen, or away. What is left to do is done once it answers; and this can be called again.
         """
         arguments.flag("wait", wait)
         self._link.check_owner()
-        with self._lock:
-            if self._link.killed:
-                return False
-            self._link.killed = True
-        self._channel.close()  # its PID 1 ends at the end of its pipe, and a container that ends is removed
-        if wait:
-            self._remove()
-        else:
-            threading.Thread(target=self._remove, name="agentbox-remove", daemon=True).start()
-        return True
+        removal = self._end()
+        if not wait:
+            return removal.was_open
+        if not (removal.wait(KILL_SECONDS) or removal.is_over()):
+            how = (
+                "it ends when its lifetime does; kill it again" if self._detached else "it ends by itself with its pipe"
+            )
+            why = f": {removal.failure}" if removal.failure else ""
+            raise EngineUnavailableError(
+                f"the engine does not say that the container {self._container[:12]} is gone; {how}{why}"
+            )
+        ended, removal.was_open = removal.was_open, False
+        return ended
 
-    def _remove(self) -> None:
-        remove = self._engine.remove if self._detached else self._engine.finish
-        with contextlib.suppress(SandboxError):  # the engine is away; the container ends with its pipe all the same
-            remove(self._container)
+    def close(self) -> None:
+        """What leaving a ``with`` block does: :meth:`kill`, and no word if the engine does not answer."""
+        if os.getpid() == self._owner:  # a fork may unwind its parent's frames; the box is the parent's
+            with contextlib.suppress(EngineUnavailableError):
+                self.kill()
+
+    def _end(self) -> _Removal:
+        """Close the pipe and have the container removed."""
+        with self._lock:
+            removal = self._removal
+            if removal is None:
+                self._link.killed = True
+                # Of a detached box a closed pipe tells no more than that its relay has gone.
+                was_open = self._detached or not self._channel.closed
+                removal = self._removal = _Removal(self._engine, self._container, was_open, self._detached)
+            elif removal.failure is None:
+                return removal
+        self._channel.close()  # its PID 1 ends at the end of its pipe, and a container that ends is removed
+        removal.begin()
+        return removal
+
+    def _give_up(self) -> None:
+        """End a box that cannot go on, though its user has not asked for that."""
+        removal = self._end()
+        removal.was_open = False
+        removal.wait(PROMPT_SECONDS)
 
     def __enter__(self) -> Sandbox:
         return self
@@ -589,11 +644,56 @@ class Sandbox:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if os.getpid() == self._owner:  # a fork may unwind its parent's frames; the box is the parent's
-            self.kill()
+        self.close()
 
     def __repr__(self) -> str:
         return f"Sandbox({self._container[:12]}, {'running' if self._link.is_open else 'ended'})"
+
+
+class _Removal:
+    """The removal of a container, in a thread of its own: whoever waits for it need not do so to its end.
+
+    Attributes:
+        was_open: the box had not ended before.
+        failure: why it could not be removed.
+    """
+
+    def __init__(self, engine: Engine, container: str, was_open: bool, detached: bool) -> None:
+        self.was_open = was_open
+        self.failure: SandboxError | None = None
+        self._engine = engine
+        self._container = container
+        self._detached = detached
+        self._tried = threading.Event()
+
+    def begin(self) -> None:
+        """Have it removed; once more, if that has failed."""
+        self.failure = None
+        self._tried.clear()
+        threading.Thread(target=self._work, name="agentbox-remove", daemon=True).start()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it is known to be gone within so many seconds."""
+        return self._tried.wait(seconds) and self.failure is None
+
+    def is_over(self) -> bool:
+        """Whether the engine says, at once, that nothing runs there any more: its removal can take long."""
+        with deadline.within(ANSWER_SECONDS, anew=True), contextlib.suppress(SandboxError):
+            found = self._engine.inspect(self._container)
+            return found is None or not found["State"]["Running"]
+        return False
+
+    def _work(self) -> None:
+        try:
+            if self._detached:
+                was_there = self._engine.remove(self._container)
+                self.was_open = self.was_open and was_there
+            else:
+                self._engine.finish(self._container)
+        except SandboxError as error:
+            self.failure = error
+        finally:
+            self._tried.set()
 
 
 def _plan(

@@ -17,6 +17,7 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -30,6 +31,8 @@ from agentbox_magic.limits import Limits
 
 LIFETIME = 600.0
 """Seconds for which a box waits."""
+PARTING_SECONDS = 20.0
+"""So long before its end a box that waits is nobody's any more."""
 _UNREADY = f"{hardening.WARM}unready_"
 """How the name of a box begins that is still being made: its walls have not been looked at."""
 _CLAIM, _FILL = "pool", "fill"
@@ -124,7 +127,9 @@ def _claim(engine: Engine, label: str, limits: Limits, box: Box) -> tuple[str, L
     """Make one that waits ours; its id and the limits that it has."""
     with relay.only_one(_CLAIM):
         for one in _waiting(engine, label):
-            if one["State"] == "running" and not _name(one).startswith(_UNREADY):
+            # Of a box that is about to end by itself nothing is changed: the engine might never finish its removal.
+            ends = int(one["Created"]) + LIFETIME - PARTING_SECONDS
+            if one["State"] == "running" and not _name(one).startswith(_UNREADY) and time.time() < ends:
                 name = hardening.name_of(one["Id"], limits, box.metadata.get(hardening.NAME))
                 with contextlib.suppress(SandboxError):  # it has ended since
                     engine.rename(one["Id"], name)
@@ -160,7 +165,8 @@ def _make(engine: Engine, limits: Limits, box: Box) -> None:
     launched = launch(engine, limits, box, f"{_UNREADY}{mark}")
     try:
         configure(launched.channel)  # answered when the worker waits for code
-        engine.rename(launched.container, f"{hardening.WARM}{mark}")
+        with launched.changed():
+            engine.rename(launched.container, f"{hardening.WARM}{mark}")
     except BaseException:
         _end(engine, launched.container)
         raise

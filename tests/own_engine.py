@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from waiting import seconds_until
 
@@ -93,3 +94,18 @@ def own_engine(**configuration: Any) -> Iterator[OwnEngine]:
         finally:
             engine.end()
             subprocess.run(["umount", "-l", f"{folder}/exec"], check=False, capture_output=True)
+
+
+@contextlib.contextmanager
+def frozen(engine: OwnEngine) -> Iterator[None]:
+    """The engine does nothing, nor does its containerd."""
+    assert engine.process is not None
+    daemon = psutil.Process(engine.process.pid)
+    both = [daemon, *(one for one in daemon.children() if one.name() == "containerd")]
+    for one in both:
+        one.suspend()
+    try:
+        yield
+    finally:
+        for one in both:
+            one.resume()

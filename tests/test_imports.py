@@ -57,10 +57,10 @@ def test_every_exported_name_exists() -> None:
 
 ROWS = [
     {"limits", "config", "packages", "errors", "text", "resources", "owner", "forks", "disk", "scratch",
-     "memory", "cost", "arguments"},
+     "memory", "cost", "arguments", "deadline"},
     {"endpoint", "engine", "hardening", "images", "wheels", "derived", "traits", "readback", "badge", "ssh",
      "will"},
-    {"channel", "collector", "execution", "records", "values"},
+    {"channel", "outbox", "collector", "execution", "records", "values"},
     {"link", "calls", "exchange", "receiver", "commands", "files", "forward", "reaper", "relay", "launch",
      "pool", "shared_pool", "sandbox", "async_sandbox", "doctor"},
     {"display"},

@@ -64,7 +64,7 @@ class SandboxExecutor(PythonExecutor):
 
     def cleanup(self) -> None:
         """End the sandbox; smolagents calls this too."""
-        self.box.kill()
+        self.box.close()
 
     def __enter__(self) -> Self:
         return self

@@ -142,7 +142,7 @@ class Toolset:
         """End the sandbox."""
         with self._lock:
             if self._box is not None:
-                self._box.kill()
+                self._box.close()
 
     def __enter__(self) -> Self:
         return self

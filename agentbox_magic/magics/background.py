@@ -70,7 +70,7 @@ class Job:
             return run
         finally:
             if options.session is None:
-                self.box.kill()
+                self.box.close()
 
     def _started(self, interrupt: Callable[[], None]) -> None:
         self._interrupt = interrupt

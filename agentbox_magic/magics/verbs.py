@@ -107,7 +107,7 @@ def _stop(magics: SandboxMagics, options: argparse.Namespace) -> None:
             return
     if name not in magics.sessions:
         _unknown("session", name, magics.sessions)
-    magics.sessions.pop(name)[0].kill()
+    magics.sessions.pop(name)[0].close()
 
 
 def _rm(magics: SandboxMagics, options: argparse.Namespace) -> None:
