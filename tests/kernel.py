@@ -19,6 +19,7 @@ class Cell:
     outputs: list[dict[str, Any]] = field(default_factory=list)
     status: str = ""
     clearing: bool = False
+    messages: int = 0
 
     def text(self, name: str) -> str:
         return "".join(out["text"] for out in self.outputs if out.get("name") == name)
@@ -81,6 +82,7 @@ class Kernel:
         if answer["parent_header"].get("msg_id") != message:
             return True
         cell = self._cells[message]
+        cell.messages += 1
         if kind == "clear_output":
             cell.clearing = True  # with or without wait, by the time anybody looks it is the same
         elif kind == "update_display_data":

@@ -11,6 +11,8 @@ import pytest
 from kernel import Kernel
 from waiting import seconds_until
 
+from agentbox_magic.display import pace
+
 
 def test_output_is_native(kernel: Kernel) -> None:
     cell = kernel.run("%%sandbox\nimport sys\nprint('out')\nprint('err', file=sys.stderr)\n6 * 7")
@@ -119,6 +121,17 @@ def test_stop_interrupts_the_cell(kernel: Kernel, boxes: Callable[[], set[str]])
     assert time.monotonic() - start < 5
     assert cell.error["traceback"] == ["KeyboardInterrupt: the sandboxed code was interrupted"]
     assert boxes() == set()
+
+
+def test_a_flood_of_displays_is_paced_to_the_page(kernel: Kernel) -> None:
+    """jupyter_server cuts a kernel off above 1,000 messages a second; what is last stays last."""
+    start = time.monotonic()
+    cell = kernel.run(
+        "%%sandbox --quiet\nfrom IPython.display import clear_output, display\n"
+        "for n in range(3000):\n    clear_output(wait=True)\n    display(n)"
+    )
+    assert cell.data("text/plain") == ["2999"]
+    assert cell.messages < pace.BURST + pace.RATE * (time.monotonic() - start) + 100  # of 6,000
 
 
 def test_terminal_controls_do_not_pass(kernel: Kernel) -> None:

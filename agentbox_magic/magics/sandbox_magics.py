@@ -71,9 +71,9 @@ class SandboxMagics(Magics):
         self.shell.events.unregister("post_run_cell", self._settle_jobs)
         self.shell.Completer.custom_matchers.remove(self._matcher)
         for job in self.jobs:
-            job.box.kill()
+            job.box.close()
         for box, _ in self.sessions.values():
-            box.kill()
+            box.close()
         manager = self.shell.magics_manager
         del manager.magics["line"]["sandbox"], manager.magics["cell"]["sandbox"], manager.registry["SandboxMagics"]
         self.shell.configurables.remove(self)
@@ -176,7 +176,7 @@ class SandboxMagics(Magics):
             yield box
         finally:
             if options.session is None:
-                box.kill()
+                box.close()
 
     def _open(self, options: parser.CellOptions) -> Sandbox:
         if options.session is None:
@@ -205,13 +205,14 @@ class SandboxMagics(Magics):
             return Sandbox.start(options.limits, box, options.packages, progress)
 
     def _run(self, box: Sandbox, cell: str, options: parser.CellOptions, quiet: bool) -> Execution:
-        from agentbox_magic.display import Budget, FoldedStream, safe_bundle
+        from agentbox_magic.display import Budget, FoldedStream, Pacer, safe_bundle
         from agentbox_magic.display.monitor import Monitor
 
         out, err, budget = FoldedStream(), FoldedStream(), Budget()
         handles: dict[str, DisplayHandle] = {}
         monitor = Monitor(box, options.limits.timeout)
         log: list[str] = []
+        pacer = Pacer()
 
         def show(result: Result) -> None:
             name = result.display_id
@@ -230,7 +231,7 @@ class SandboxMagics(Magics):
         def write(stream: Any, folded: FoldedStream, text: str) -> None:
             monitor.count(text)
             log.append(text)
-            stream.write(folded.feed(text))
+            pacer.write(lambda: stream.write(folded.feed(text)))
 
         try:
             return box.run_code(
@@ -239,12 +240,14 @@ class SandboxMagics(Magics):
                 timeout=options.limits.timeout,
                 on_stdout=lambda text: write(sys.stdout, out, text),
                 on_stderr=lambda text: write(sys.stderr, err, text),
-                on_result=show,
-                on_clear=clear,
+                on_result=lambda result: pacer.show(result.display_id, lambda: show(result)),
+                on_clear=lambda wait: pacer.clear(wait, lambda: clear(wait)),
+                on_idle=pacer.flush,
                 on_slow=None if quiet else monitor.show,
             )
         finally:
             monitor.close()
+            pacer.finish()
             sys.stdout.write(out.finish())
             sys.stderr.write(err.finish())
             if options.session is not None:
@@ -261,7 +264,7 @@ class SandboxMagics(Magics):
                 box.push(inputs, max_size=options.max_transfer)
         except BaseException:
             if options.session is None:
-                box.kill()
+                box.close()
             raise
         job = Job(box, cell, options, self.shell.push)
         self.jobs.append(job)

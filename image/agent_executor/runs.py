@@ -19,6 +19,7 @@ MAX_RESULTS_BYTES = 64 * 1024 * 1024
 MAX_HISTORY = 120
 """Points of a run's history."""
 MAX_RESULTS = 1000
+MAX_ERRORS = 100
 OVERHEAD = 256
 """Bytes that a display counts beside its content: so there is an end to updates too, which take no place."""
 
@@ -147,6 +148,10 @@ class Run:
         self.results_bytes = 0
         self.dropped_results = 0
         self.dropping = False
+        self.errors = 0
+        self.cleared = (
+            0  # whether nothing was shown since a clear: 1 for one that waits for what follows, 2 for one at once
+        )
         self.pieces: list[tuple[bool, bytes]] = []
         self.unanswered = 0
         self.full_sockets = False
@@ -233,10 +238,14 @@ class Run:
         if header["type"] == "data":
             self.data_bytes += size
             return self.kind in ("pull_request", "call_request") and self.data_bytes <= self.header["max_size"]
-        if header["type"] == "clear_output":
-            self.results = 0
-        if header["type"] in ("error", "clear_output", "tool_request"):  # the host counts the requests
+        if header["type"] == "tool_request":  # the host counts these
             return True
+        if header["type"] == "clear_output":
+            return self._clear(2 - bool(header.get("wait")))
+        self.cleared = 0
+        if header["type"] == "error":
+            self.errors += 1
+            return self.errors <= MAX_ERRORS
         if header["type"] == "more":
             self.results_bytes += size
             return not self.dropping
@@ -248,6 +257,15 @@ class Run:
         self.results += not (full or header.get("update"))
         self.results_bytes += 0 if full else size + OVERHEAD
         return not full
+
+    def _clear(self, kind: int) -> bool:
+        """A clear of what has been cleared says nothing, and one too many is dropped like any display."""
+        if self.cleared >= kind or self.results_bytes + OVERHEAD > MAX_RESULTS_BYTES:
+            return False
+        self.cleared = kind
+        self.results = 0
+        self.results_bytes += OVERHEAD
+        return True
 
 
 def _announced(header: Header, size: int) -> int:

@@ -426,6 +426,7 @@ class Supervisor:
     def _tell_output(self, run: Run, pieces: list[tuple[str, bytes]]) -> None:
         for name, data in pieces:
             if run.id is not None:
+                run.cleared = 0
                 self._host.send({"type": "stream", "id": run.id, "name": name}, data)
 
     def _read_control(self, child: Child) -> None:
