@@ -19,13 +19,9 @@ LABEL = "agentbox"
 OWNER = "agentbox.owner"
 """The process a box belongs to, as :mod:`agentbox_magic.owner` names it; empty for a detached box."""
 MAKER = "agentbox.maker"
-"""The process that makes a detached box: it belongs to that process until it is started."""
+"""The process that makes a detached box, and only on such a box: it belongs to that process until it is started."""
 LIMITS = "agentbox.limits"
 METADATA = "agentbox.metadata"
-RESYNC = "agentbox.resync"
-"""What a new host writes first to a detached box, which may have been left in mid-sentence. The box's code does not
-know it."""
-
 WAITS = "agentbox.waits"
 """On a detached box that was started for whoever asks first: who may, and of what kind it is."""
 NAME = "name"
@@ -151,7 +147,7 @@ def tmpfs(limits: Limits, uid: int, pty: bool) -> dict[str, str]:
     return mounts
 
 
-def environment(limits: Limits, box: Box, resync: str) -> list[str]:
+def environment(limits: Limits, box: Box) -> list[str]:
     """Everything the box's environment holds; nothing of the host's is inherited, nor of the image's but its PATH.
 
     A name without ``=`` takes the image's variable away.
@@ -169,13 +165,20 @@ def environment(limits: Limits, box: Box, resync: str) -> list[str]:
         "PYTHONUNBUFFERED": "1",
         **thread_counts(limits),
         **box.env,
-        # For the supervisor, which takes them out before any code runs.
-        "AGENTBOX_CWD": box.cwd or "",
-        "AGENTBOX_PRELOAD": ",".join(box.preload),
-        "AGENTBOX_LIFETIME": "" if box.lifetime is None else str(box.lifetime),
-        "AGENTBOX_RESYNC": resync,
     }
     return [f"{name}={value}" for name, value in values.items()] + sorted(set(box.start.unset) - set(values))
+
+
+def options(box: Box) -> list[str]:
+    """What PID 1 is told before it hears its host: the arguments of its program. Code can read them, and nothing of it
+    is a secret; there is none."""
+    values = {
+        "preload": ",".join(box.preload),
+        "cwd": box.cwd or "",
+        "lifetime": "" if box.lifetime is None else str(box.lifetime),
+        "hosts": "many" if box.detached else "one",
+    }
+    return [f"{name}={value}" for name, value in values.items()]
 
 
 def name_of(container: str, limits: Limits, called: str | None = None) -> str:
@@ -232,14 +235,13 @@ def thread_counts(limits: Limits) -> dict[str, str]:
 
 def container_config(limits: Limits, box: Box) -> dict[str, Any]:
     """What to create: the engine's JSON, complete, so that no default of an image or an engine weakens it."""
-    resync = secrets.token_hex(32) if box.detached else ""
     uid = FIRST_UID + secrets.randbelow(UIDS)  # one of its own: quotas of one uid are shared by all its processes
     return {
         "Image": box.image,
         # The image's own are overridden: they are whoever built it.
         "Entrypoint": list(box.start.command),
-        "Cmd": [],
-        "Env": environment(limits, box, resync),
+        "Cmd": options(box),
+        "Env": environment(limits, box),
         "User": f"{uid}:{uid}",
         "WorkingDir": "/workspace",
         "Hostname": "sandbox",  # the default is the container's id
@@ -249,7 +251,7 @@ def container_config(limits: Limits, box: Box) -> dict[str, Any]:
             OWNER: "" if box.detached else owner.current(),
             LIMITS: json.dumps(asdict(limits)),
             METADATA: json.dumps(box.metadata),
-            **({RESYNC: resync, MAKER: owner.current()} if box.detached else {}),
+            **({MAKER: owner.current()} if box.detached else {}),
             **({WAITS: box.waits} if box.waits else {}),
         },
         "StopSignal": "SIGKILL",  # PID 1 has nothing to save and takes no signals

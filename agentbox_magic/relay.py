@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent_executor.wire import Decoder, Header, ProtocolError, encode, is_id
+from agent_executor.wire import NEW_HOST, Decoder, Header, ProtocolError, encode, escape, is_id
 from agentbox_magic import deadline, disk, hardening
 from agentbox_magic.engine import Engine
 from agentbox_magic.errors import SandboxError
@@ -285,22 +285,21 @@ class Relay:
         self._listener.listen(64)
         self._listener.settimeout(IDLE_SECONDS)
 
-    def greet(self, resync: bytes) -> None:
+    def greet(self) -> None:
         """Become the box's host. Raises SandboxError if it does not answer in time."""
         late = threading.Timer(deadline.left(START_SECONDS), self._pipe.close)
         late.daemon = True
         late.start()
         try:
-            self._greet(resync)
+            self._greet()
         except OSError:
             raise SandboxError("it does not listen") from None
         finally:
             late.cancel()
 
-    def _greet(self, resync: bytes) -> None:
+    def _greet(self) -> None:
         nonce = secrets.token_hex(16).encode()
-        self._pipe.send(resync)
-        self._pipe.send(encode({"type": "hello", "nonce": nonce.decode()}))
+        self._pipe.send(NEW_HOST + escape(encode({"type": "hello", "nonce": nonce.decode()})))
         seen = b""
         while nonce not in seen:
             data = self._pipe.recv()
@@ -418,7 +417,7 @@ class Relay:
 
     def _send(self, frame: bytes) -> None:
         with self._sending:
-            self._pipe.send(frame)
+            self._pipe.send(escape(frame))
 
     def leave(self, guest: _Guest) -> None:
         """One of those connected has gone: what it asked for is nobody's any more."""
@@ -460,11 +459,10 @@ def main() -> None:
 def _begin(container: str) -> Relay:
     with deadline.within(START_SECONDS):
         engine = Engine.connect()
-        found = engine.inspect(container)
-        if found is None:
+        if engine.inspect(container) is None:
             raise SandboxError("it has ended")
         relay = Relay(engine, container)
-        relay.greet(found["Config"]["Labels"][hardening.RESYNC].encode())
+        relay.greet()
         return relay
 
 

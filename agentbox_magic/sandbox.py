@@ -213,7 +213,7 @@ class Sandbox:
             raise SandboxClosedError(
                 f"there is no sandbox {arguments.plain(sandbox_id)}; Sandbox.list() tells which there are"
             )
-        if hardening.RESYNC not in labels:
+        if hardening.MAKER not in labels:
             raise SandboxError(f"the sandbox {sandbox_id} belongs to another process; create it with detach=True")
         limits = hardening.limits_of(found["Name"].removeprefix("/"), labels)
         with deadline.within(START_SECONDS):
@@ -754,6 +754,6 @@ def _info(one: dict[str, Any], name: str) -> SandboxInfo:
         image=one["Image"],
         limits=hardening.limits_of(name, labels),
         started_at=datetime.fromtimestamp(one["Created"], timezone.utc),
-        detached=hardening.RESYNC in labels,
+        detached=hardening.MAKER in labels,
         metadata=hardening.metadata_of(name, labels),
     )

@@ -18,11 +18,15 @@ if __name__ == "__main__":
         sys.path[0] = os.getcwd()
         sys.path.append(os.path.dirname(here))
 
-    # A host that starts a box says where code starts; plain `docker run -e TASK=...` has nobody on the pipe.
-    if "TASK" in os.environ and "AGENTBOX_CWD" not in os.environ:
+    if sys.argv[1:2] == ["zygote"]:
+        from agent_executor import zygote
+
+        zygote.main(int(sys.argv[2]))
+    # A host that starts a box says how; plain `docker run -e TASK=...` has nobody on the pipe.
+    if "TASK" in os.environ and not sys.argv[1:]:
         from agent_executor import standalone
 
         standalone.main()
     from agent_executor.supervisor import main
 
-    main()
+    main(dict(word.partition("=")[::2] for word in sys.argv[1:]))

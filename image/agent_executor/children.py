@@ -18,6 +18,7 @@ from typing import Any
 from agent_executor import wire
 from agent_executor.runs import Run
 from agent_executor.wire import Header
+from agent_executor.zygote import CUT_OFF
 
 PIPE_SIZE = 64 * 1024
 """What a pipe holds, unless somebody changes that (pipe(7))."""
@@ -29,9 +30,10 @@ CHUNKS = 64
 """How many pieces one system call writes, at most."""
 FORK_ATTEMPTS = 100
 KILL_SECONDS = 5.0
-CUT_OFF = 117
-"""The exit code of a worker that could not go on: its code closed what it needs."""
-
+SPARE_SECONDS = 1.0
+"""How long processes are killed one by one, to spare the zygote."""
+PASSES = 100
+"""How often processes are looked for that are to be killed, before those go with them that should stay."""
 
 _buffer = memoryview(bytearray(READ_SIZE))
 
@@ -99,6 +101,9 @@ class Child:
 
     Attributes:
         kind: ``"worker"``, ``"command"``, ``"files"`` or ``"forward"``.
+        pid: 0 for a worker that has been asked for and is not there yet.
+        ends: what such a worker is handed: its socket, stdout, stderr.
+        unwanted: nobody needs it any more, when it comes.
         context: whose worker it is.
         control: its socket, if it speaks the wire.
         pipes: what it writes to, by name, still open.
@@ -131,6 +136,8 @@ class Child:
         self.request: int | None = None
         self.input_replies: list[int] = []
         self.stdin_ends = False
+        self.ends: list[int] = []
+        self.unwanted = False
         self._outbox = None if control is None else Outbox(selector, os.dup(control.fileno()))
 
     @property
@@ -159,18 +166,31 @@ class Child:
     def close(self) -> None:
         """Close all that is still open to it."""
         self.close_stdin()
+        self.close_ends()
         if self._outbox is not None and self.control is not None:
             self._outbox.close()
             self.control.close()
+            self._outbox = self.control = None
         for fd in self.pipes.values():
             os.close(fd)
         self.pipes = {}
+
+    def close_ends(self) -> None:
+        """It has its own ends now, or will never have them."""
+        for fd in self.ends:
+            os.close(fd)
+        self.ends = []
 
 
 class Children:
     """All children of the supervisor, in its selector.
 
     ``on_message`` and ``on_output`` are called when a child's socket, or one of its pipes (by name), can be read.
+
+    Attributes:
+        by_pid: those that live, but for the zygote.
+        zygote: its pid, which is spared with the children that are; 0 if there is none.
+        kills: how often processes have been killed that are no child's.
     """
 
     def __init__(
@@ -190,23 +210,64 @@ class Children:
         signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler is needed for the wake-up; the loop reaps
         selector.register(self._wake, selectors.EVENT_READ, self.reap)
         self.by_pid: dict[int, Child] = {}
+        self.zygote = 0
+        self.kills = 0
         self.dead: deque[tuple[int, int]] = deque()
 
     def __iter__(self) -> Iterator[Child]:
         return iter(list(self.by_pid.values()))
+
+    def prepare(self) -> Child:
+        """A worker that is yet to be forked: messages for it may be sent already."""
+        ours, theirs = socket.socketpair()
+        ends, mine = [theirs.detach()], {}
+        try:
+            for name in ("stdout", "stderr"):
+                mine[name], end = os.pipe()
+                ends.append(end)
+        except OSError:
+            for fd in [*ends, *mine.values()]:
+                os.close(fd)
+            ours.close()
+            raise
+        for fd in mine.values():
+            os.set_blocking(fd, False)
+        child = Child("worker", 0, self._selector, control=ours, pipes=mine)
+        child.ends = ends
+        return child
+
+    def adopt(self, child: Child, pid: int) -> None:
+        """A worker is there."""
+        child.pid = pid
+        child.close_ends()
+        self._add(child)
+        if child.unwanted:
+            self.kill(child)
+
+    def _add(self, child: Child) -> None:
+        self.by_pid[child.pid] = child
+        if self._reading:
+            self._watch(child)
 
     def spawn(
         self,
         kind: str,
         become: Callable[[Any, int, int, int], None],
         *,
+        executes: bool = False,
         control: bool = False,
         pipes: bool = False,
         stdin: bool = False,
         pty: bool = False,
     ) -> Child:
-        """Fork a child with the ends of what it needs; ``become`` runs in it and does not return."""
+        """Fork a child with the ends of what it needs; ``become`` runs in it and does not return.
+
+        It is a copy of this process, which holds what others were given: so it is as closed to them, until it
+        ``executes`` a program (``become`` is given a descriptor, in the place of a socket, that is to be closed by
+        that). Only then can the kernel be told to take it first when memory runs out.
+        """
         ours, theirs = socket.socketpair() if control else (None, None)
+        hears, tells = os.pipe() if executes else (-1, -1)
         null = os.open(os.devnull, os.O_RDWR)
         ends = {"stdout": null, "stderr": null, "stdin": null}
         mine: dict[str, int] = {}
@@ -222,7 +283,7 @@ class Children:
                     ends["stdin"], mine["stdin"] = os.pipe()
             pid = self._fork()
         except OSError:
-            for fd in {null, *ends.values(), *mine.values()}:
+            for fd in {null, *ends.values(), *mine.values(), hears, tells} - {-1}:
                 os.close(fd)
             if ours is not None and theirs is not None:
                 ours.close()
@@ -230,32 +291,42 @@ class Children:
             raise
         if pid == 0:
             try:
-                become(theirs, ends["stdout"], ends["stderr"], ends["stdin"])
+                become(tells if executes else theirs, ends["stdout"], ends["stderr"], ends["stdin"])
             finally:
                 os._exit(CUT_OFF)  # it never returns
         for fd in {null, *ends.values()}:
             os.close(fd)
         if theirs is not None:
             theirs.close()
+        if executes:
+            os.close(tells)
+            self._selector.register(hears, selectors.EVENT_READ, lambda: self._executed(pid, hears))
         writes = mine.pop("stdin", None)
         for fd in mine.values():
             os.set_blocking(fd, False)
         child = Child(kind, pid, self._selector, control=ours, pipes=mine, stdin=writes)
-        self.by_pid[pid] = child
-        if self._reading:
-            self._watch(child)
+        self._add(child)
         return child
 
+    def _executed(self, pid: int, hears: int) -> None:
+        self._selector.unregister(hears)
+        os.close(hears)
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w") as file:  # it may have died
+            file.write("1000")
+
     def _fork(self) -> int:
-        """Fork; where orphans of earlier code leave no room for a process, kill them first."""
         for _ in range(FORK_ATTEMPTS):
             try:
                 return os.fork()
             except BlockingIOError:
-                kill_tree(0, set(self.by_pid))
-                self.reap()
+                self.make_room()
                 time.sleep(0.01)  # the kernel frees their places a moment after they are reaped
         return os.fork()
+
+    def make_room(self) -> None:
+        """Kill orphans of earlier code, which leave no room for a process."""
+        self._kill_tree(0, set(self.by_pid))
+        self.reap()
 
     def read(self, reading: bool) -> None:
         """Read the children, or leave them be."""
@@ -289,28 +360,58 @@ class Children:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGINT)
 
-    def others(self, child: Child) -> set[int]:
-        """The pids of the other children."""
-        return set(self.by_pid) - {child.pid}
-
     def kill(self, child: Child) -> None:
         """Kill a child and all that it started. The loop hears of it by SIGCHLD."""
-        kill_tree(child.pid, self.others(child))
+        if child.pid:
+            self._kill_tree(child.pid, set(self.by_pid) - {child.pid})
+        else:
+            child.unwanted = True
 
-    def kill_all(self) -> None:
-        """Kill every process but this one, and wait until all are dead. Raises TimeoutError where one does not die."""
-        until = time.monotonic() + KILL_SECONDS
-        with contextlib.suppress(ChildProcessError):  # no process is left, of ours or of anybody's: orphans are ours
-            while True:
+    def kill_rest(self, child: Child) -> None:
+        """Kill all that a child started."""
+        self._kill_tree(child.pid, set(self.by_pid) - {child.pid}, spare_root=True)
+
+    def kill_all(self, *, spare_zygote: bool) -> None:
+        """Kill every process but this one, and the zygote if that is possible in time, and wait until all are dead.
+        Raises TimeoutError where one does not die."""
+        spared = {self.zygote} if spare_zygote else set()
+        now = time.monotonic()
+        spare_until, until = now + SPARE_SECONDS, now + KILL_SECONDS
+        self.kills += 1
+        while True:
+            if spared and time.monotonic() > spare_until:  # a fork bomb that is faster
+                spared = set()
+            if spared:
+                kill_each(set(processes()) - spared)
+            else:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(-1, signal.SIGKILL)
-                pid, status = os.waitpid(-1, os.WNOHANG)
-                if pid:
-                    self.dead.append((pid, os.waitstatus_to_exitcode(status)))
-                elif time.monotonic() > until:
-                    raise TimeoutError(errno.ETIMEDOUT, "a process does not die")
-                else:
-                    self._wait_for_death(0.005)
+                    os.kill(-1, signal.SIGKILL)  # atomic in the kernel
+            self.reap()
+            if existing() <= spared:
+                return
+            if time.monotonic() > until:
+                raise TimeoutError(errno.ETIMEDOUT, "a process does not die")
+            self._wait_for_death(0.005)
+
+    def _kill_tree(self, root: int, others: set[int], *, spare_root: bool = False) -> None:
+        """Kill a child and what it started, and orphans that cannot be told to be another child's.
+
+        A process is a child's if it descends from it or is in its session. One that left both (a daemon) is an orphan
+        of nobody: it dies with the first run that must not leave anything behind.
+        """
+        self.kills += 1
+        spared = {*others, self.zygote} - {0}
+        for _ in range(PASSES if spared or spare_root else 0):
+            found = processes()
+            victims = {pid for pid in found if _owner(pid, found, {root, *spared}) not in spared}
+            if spare_root:
+                victims.discard(root)
+            if not victims:
+                return
+            kill_each(victims)
+        if not others and not spare_root:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)  # atomic in the kernel, so no fork bomb outruns it; spares PID 1
 
     def _wait_for_death(self, seconds: float) -> None:
         select.select([self._wake], [], [], seconds)
@@ -361,27 +462,17 @@ def processes() -> dict[int, tuple[int, int]]:
     return found
 
 
-def kill_tree(root: int, others: set[int], *, spare_root: bool = False) -> None:
-    """Kill a child and what it started, and orphans that cannot be told to be another child's.
+def existing() -> set[int]:
+    """All processes but PID 1, dead ones too that nobody has reaped."""
+    return {int(name) for name in os.listdir("/proc") if name.isdigit()} - {1}
 
-    A process is a child's if it descends from it or is in its session. One that left both (a daemon) is an orphan of
-    nobody: it dies with the first run that must not leave anything behind.
-    """
-    if not others and not spare_root:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(-1, signal.SIGKILL)  # atomic in the kernel, so no fork bomb outruns it; spares PID 1
-        return
-    for _ in range(100):
-        found = processes()
-        victims = [pid for pid in found if _owner(pid, found, {root, *others}) not in others]
-        if spare_root and root in victims:
-            victims.remove(root)
-        if not victims:
-            return
-        for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that none forks while others die
-            for pid in victims:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
+
+def kill_each(pids: set[int]) -> None:
+    """Kill processes; stopped first, so that none forks while others die."""
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 def _owner(pid: int, found: dict[int, tuple[int, int]], roots: set[int]) -> int:

@@ -21,28 +21,29 @@ def window(pty: dict[str, Any] | None) -> bytes | None:
 def execute(
     command: str,
     cwd: str | None,
-    envs: dict[str, str],
+    environment: dict[str, str],
     stdin: int,
     stdout: int,
     stderr: int,
     size: bytes | None,
+    keep: int,
 ) -> NoReturn:
-    """Become ``bash -c command`` (or sh's), perhaps in a terminal of that :func:`window`: called in the fresh fork."""
+    """Become ``bash -c command`` (or sh's), perhaps in a terminal of that :func:`window`: called in the fresh fork,
+    which stays closed to others until then.
+
+    Args:
+        keep: a descriptor whose end tells that it has happened; all others are closed at once.
+    """
     os.setsid()  # a session of its own: whatever it starts can be told to be its
     if size is not None:
         fcntl.ioctl(stdout, termios.TIOCSCTTY, 0)
         fcntl.ioctl(stdout, termios.TIOCSWINSZ, size)
-        envs = {"TERM": "xterm-256color", **envs}
     for source, target in ((stdin, 0), (stdout, 1), (stderr, 2)):
         os.dup2(source, target)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.closerange(3, keep)
+    os.closerange(keep + 1, os.sysconf("SC_OPEN_MAX"))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
-    from agent_executor.supervisor import set_dumpable
-
-    set_dumpable(True)
-    with open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")
     os.nice(NICE)
     if cwd is not None:
         try:
@@ -52,7 +53,7 @@ def execute(
             os._exit(126)
     shell = bash() or "/bin/sh"
     try:
-        os.execve(shell, [shell, "-c", command], {**os.environ, **envs})  # noqa: S606  # that is what a command is
+        os.execve(shell, [shell, "-c", command], environment)  # noqa: S606  # that is what a command is
     except OSError as error:  # the command or its environment is longer than the kernel takes
         print(f"cannot start {shell}: {error.strerror}", file=sys.stderr, flush=True)
         os._exit(126)

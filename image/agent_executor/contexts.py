@@ -12,7 +12,10 @@ DEFAULT = "default"
 
 
 class Context:
-    """Where code keeps its state: a language, a directory, a worker, and a queue of runs that take turns."""
+    """Where code keeps its state: a language, a directory, a worker, and a queue of runs that take turns.
+
+    ``failures`` counts workers that were asked for in vain, one after the other.
+    """
 
     def __init__(self, name: str, language: str, cwd: str) -> None:
         self.name = name
@@ -20,6 +23,7 @@ class Context:
         self.cwd = cwd
         self.queue: deque[Run] = deque()
         self.worker: Child | None = None
+        self.failures = 0
 
 
 def languages() -> list[str]:

@@ -1,6 +1,7 @@
 """A box made new again: all that its code could leave is taken away, and then it is looked whether something is left.
 
-PID 1 alone goes on. What it cannot undo it names, and the host throws such a box away.
+PID 1 goes on, and the zygote where it is what it was. What cannot be undone is named, and the host throws such a box
+away.
 """
 
 from __future__ import annotations
@@ -84,13 +85,20 @@ def standing(folders: Iterable[str] | None = None) -> dict[str, Any]:
         folders: where files can be made, if that is known: nobody in a box can mount or unmount anything.
     """
     return {
-        "limits": list(map(resource.getrlimit, LIMITS)),
-        "cores": os.sched_getaffinity(0),
-        "priority": os.getpriority(os.PRIO_PROCESS, 0),
-        "policy": os.sched_getscheduler(0),
+        **standing_of(0),
         "mask": _umask(),
         "sockets": _sockets(),
         "modes": {folder: os.stat(folder).st_mode & 0o7777 for folder in folders or writable()},
+    }
+
+
+def standing_of(pid: int) -> dict[str, Any]:
+    """What others can change of a process of their uid, and workers would inherit; 0 is this one. Raises OSError."""
+    return {
+        "limits": [resource.prlimit(pid, limit) for limit in LIMITS],
+        "cores": os.sched_getaffinity(pid),
+        "priority": os.getpriority(os.PRIO_PROCESS, pid),
+        "policy": os.sched_getscheduler(pid),
     }
 
 
@@ -119,6 +127,12 @@ def writable() -> list[str]:
             if fields[fields.index("-") + 1] not in KERNEL:
                 points.append(fields[4].encode().decode("unicode_escape"))
     return [point for point in dict.fromkeys(points) if os.path.isdir(point) and os.access(point, os.W_OK)]
+
+
+def out_of_reach(path: list[str]) -> list[str]:
+    """The directories of a search path where code cannot put modules."""
+    roots = [os.path.realpath(point) + "/" for point in writable()]
+    return [one for one in path if not f"{os.path.realpath(one)}/".startswith(tuple(roots))]
 
 
 def clear(before: dict[str, Any]) -> None:
@@ -168,10 +182,11 @@ def _unlink(name: str, folder: int) -> bool:
     return True
 
 
-def remains(before: dict[str, Any]) -> list[str]:
-    """What is left of whoever was here, in words; ``before`` is the :func:`standing` of the start."""
+def remains(before: dict[str, Any], zygote: int = 0) -> list[str]:
+    """What is left of whoever was here, in words; ``before`` is the :func:`standing` of the start. The zygote may stay,
+    if it has a pid."""
     found = [name for name, value in standing(before["modes"]).items() if value != before[name]]
-    found += [f"process {name}" for name in os.listdir("/proc") if name.isdigit() and name != "1"]
+    found += [f"process {name}" for name in os.listdir("/proc") if name.isdigit() and int(name) not in (1, zygote)]
     for folder in before["modes"]:
         space = os.statvfs(folder)
         # Counted, not listed: a file that has no name any more but is still held by somebody counts too.

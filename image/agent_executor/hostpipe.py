@@ -33,7 +33,7 @@ class HostPipe:
         selector: the supervisor's.
         stdin: where the host speaks.
         stdout: where it listens.
-        resync: what a new host writes first, wherever the one before it broke off; empty if there is only one host.
+        many: whether hosts take the pipe one after the other, and so escape what they say (:class:`wire.Unescaper`).
         on_message: called with each message.
         on_new_host: called when a new host comes, before its first message.
     """
@@ -44,7 +44,7 @@ class HostPipe:
         stdin: int,
         stdout: int,
         *,
-        resync: bytes,
+        many: bool,
         on_message: Callable[[Header, bytes], None],
         on_new_host: Callable[[], None],
     ) -> None:
@@ -53,10 +53,9 @@ class HostPipe:
                 fcntl.fcntl(pipe, F_SETPIPE_SZ, READ_SIZE)
         os.set_blocking(stdin, False)
         self._stdin = stdin
-        self._resync = resync
+        self._unescaper = wire.Unescaper() if many else None
         self._on_message = on_message
         self._on_new_host = on_new_host
-        self._tail = b""
         self._decoder = wire.Decoder()
         self._assembler = wire.Assembler()
         self.out = Outbox(selector, stdout)
@@ -69,23 +68,18 @@ class HostPipe:
             return
         if not data:
             os._exit(0)
-        if self._resync:
-            data = self._after_resync(data)
+        first, *rest = [data] if self._unescaper is None else self._unescaper.feed(data)
+        self._take(first)
+        for data in rest:  # a new host may come in the middle of what an earlier one was saying
+            self._decoder, self._assembler = wire.Decoder(), wire.Assembler()
+            self._on_new_host()
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
         for header, body in self._decoder.feed(data):
             message = self._assembler.add(header, body)
             if message:
                 self._on_message(*message)
-
-    def _after_resync(self, data: bytes) -> bytes:
-        """A new host may come in the middle of what an earlier one was saying; what it says begins with a secret."""
-        seen = self._tail + data
-        at = seen.rfind(self._resync)
-        self._tail = seen[-len(self._resync) + 1 :]
-        if at < 0:
-            return data
-        self._decoder, self._assembler, self._tail = wire.Decoder(), wire.Assembler(), b""
-        self._on_new_host()
-        return seen[at + len(self._resync) :]
 
     def greet(self, nonce: str, header: Header) -> None:
         """Answer a host's greeting: the nonce tells it where what is meant for it begins."""

@@ -28,12 +28,14 @@ class Services:
 
     Attributes:
         handlers: by the type of a request.
+        told: variables that the box was told after its start, for what runs in it.
     """
 
     def __init__(self, children: Children, host: HostPipe, cgroup: Cgroup) -> None:
         self._children = children
         self._host = host
         self._cgroup = cgroup
+        self.told: dict[str, str] = {}
         self.handlers: dict[str, Callable[[Header, bytes], None]] = {
             "command_request": self._command,
             "connect_request": self._connect,
@@ -64,14 +66,15 @@ class Services:
         if "\0" in wish["cmd"] + (wish["cwd"] or ""):
             raise RefusedError("EINVAL", "no command and no directory holds a NUL character")
         size = commands.window(header.get("pty"))
-        envs = environment(wish["envs"])
+        terminal = {} if size is None else {"TERM": "xterm-256color"}
+        envs = {**os.environ, **self.told, **terminal, **environment(wish["envs"])}
         run = Run(self._cgroup, header, payload)  # first, as all that may not be what it should
 
-        def become(control: socket.socket | None, stdout: int, stderr: int, stdin: int) -> None:
-            commands.execute(wish["cmd"], wish["cwd"], envs, stdin, stdout, stderr, size)
+        def become(tells: int, stdout: int, stderr: int, stdin: int) -> None:
+            commands.execute(wish["cmd"], wish["cwd"], envs, stdin, stdout, stderr, size, tells)
 
         kinds = {"stdin": bool(header.get("stdin")), "pty": size is not None}
-        child = self._children.spawn("command", become, pipes=True, **kinds)
+        child = self._children.spawn("command", become, executes=True, pipes=True, **kinds)
         child.run = run
         run.start()
         run.sample()

@@ -1,4 +1,4 @@
-"""PID 1 of a box: owns the pipe to the host, forks the processes that run code, and outlives everything they do.
+"""PID 1 of a box: owns the pipe to the host, has the processes that run code forked, and outlives everything they do.
 
 It trusts none of them. Its memory and its file descriptors are closed to them (``PR_SET_DUMPABLE`` 0 makes
 ``/proc/1/mem`` and ``/proc/1/fd`` unreadable for the same uid), the kernel prefers them when memory runs out, signals
@@ -9,7 +9,6 @@ checked before it is passed on. It ends when the pipe ends, or, detached, when i
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import json
 import os
@@ -19,18 +18,21 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from agent_executor import fresh, wire
+from agent_executor import fresh, wire, zygote
 from agent_executor.cgroup import Cgroup
-from agent_executor.children import CUT_OFF, DEAF, PIPE_SIZE, Child, Children, kill_tree, read
+from agent_executor.children import DEAF, PIPE_SIZE, Child, Children, read
 from agent_executor.contexts import DEFAULT, Context, languages
 from agent_executor.hostpipe import HostPipe, RefusedError
 from agent_executor.names import Names
+from agent_executor.prctl import set_dumpable
 from agent_executor.runs import Run, environment, seconds
 from agent_executor.services import Services
 from agent_executor.sockets import Sockets
+from agent_executor.spawner import Spawner
 from agent_executor.wire import Header
+from agent_executor.zygote import CUT_OFF
 
 PROTOCOL = 1
 
@@ -43,6 +45,9 @@ LONGEST_WAIT = 3600.0
 DYING_SECONDS = 0.5
 """From a worker's end of file to its kill: by then one that was dying is dead."""
 
+WORKER_ATTEMPTS = 5
+"""How often in a row a worker is asked for in vain before that is told."""
+
 FROM_WORKER = frozenset(
     {
         *("display_data", "execute_result", "error", "clear_output", "more", "sync", "execute_reply"),
@@ -52,15 +57,6 @@ FROM_WORKER = frozenset(
 STATUSES = frozenset({"ok", "error", "oom", "killed", "interrupted"})
 
 STATUS = frozenset({"Uid", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp"})
-
-_PR_SET_DUMPABLE = 4  # /usr/include/linux/prctl.h
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def set_dumpable(value: bool) -> None:
-    """Open or close this process to others of the same uid (ptrace, ``/proc/PID/mem``, ``/proc/PID/fd``)."""
-    if _libc.prctl(_PR_SET_DUMPABLE, int(value), 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE) failed")
 
 
 def walls() -> dict[str, str]:
@@ -73,23 +69,31 @@ def walls() -> dict[str, str]:
 class Supervisor:
     """The event loop over the host's pipe and the children's. One thread, so that forking is safe."""
 
-    def __init__(self, stdin: int, stdout: int, *, cwd: str, resync: bytes) -> None:
+    def __init__(
+        self, stdin: int, stdout: int, first: tuple[int, socket.socket], *, cwd: str, preload: list[str],
+        path: list[str], hosts: str, lifetime: float | None,
+    ) -> None:  # fmt: skip
         self._selector = selectors.DefaultSelector()
         with contextlib.suppress(OSError):
             Names(self._selector)
         self._children = Children(self._selector, self._read_control, self._read_output)
+        self._spawner = Spawner(
+            self._selector, self._children, first, preload=preload, path=path, cwd=cwd,
+            on_loaded=self._loaded, on_worker=self._worker_came, on_failure=self._worker_failed,
+        )  # fmt: skip
         self._contexts = {DEFAULT: Context(DEFAULT, "python", cwd)}
         self._cwd = cwd
-        self._environment = dict(os.environ)
-        self._standing = fresh.standing()
-        # What loading the interpreter has written; the two are one as a rule, and it writes nowhere else.
-        self._home = fresh.inventory(os.path.expanduser("~"), "/tmp")
+        self._standing: dict[str, Any] = {}
+        self._home: list[tuple[str, int, bytes | None]] = []
+        self._nonce: str | None = None
         self._cgroup = Cgroup()
         self._sockets = Sockets(self._cgroup)
-        self._end: float | None = None
+        self._first_lifetime = lifetime
+        self._end = None if lifetime is None else time.monotonic() + lifetime
         self._host = HostPipe(
-            self._selector, stdin, stdout, resync=resync, on_message=self._request, on_new_host=self._forget_host
-        )
+            self._selector, stdin, stdout, many=hosts == "many", on_message=self._request,
+            on_new_host=self._forget_host,
+        )  # fmt: skip
         self._services = Services(self._children, self._host, self._cgroup)
         self._handlers: dict[str, Callable[[Header, bytes], None]] = {
             "hello": self._hello,
@@ -113,12 +117,12 @@ class Supervisor:
 
     def serve(self) -> NoReturn:
         """Run until the host closes the pipe or the lifetime ends."""
-        self._worker(self._contexts[DEFAULT])
         while True:
             for number, (key, _) in enumerate(self._selector.select(self._patience())):
                 if number == 0 or key.fd in self._selector.get_map():  # an earlier event may have closed it
                     key.data()
             self._bury()
+            self._spawner.advance()
             for child in self._children:
                 if child.stdin is not None:
                     self._services.answer_input(child)
@@ -133,7 +137,8 @@ class Supervisor:
 
     def _patience(self) -> float | None:
         times = [child.run.next_event() for child in self._children if child.run]
-        times += [moment for moment in (self._end, self._sockets.next_look(bool(times))) if moment is not None]
+        others = (self._end, self._sockets.next_look(bool(times)), self._spawner.next_event())
+        times += [moment for moment in others if moment is not None]
         return min(LONGEST_WAIT, max(0.0, min(times) - time.monotonic())) if times else None
 
     def _watch_sockets(self) -> None:
@@ -143,7 +148,7 @@ class Supervisor:
                 if child.run:
                     child.run.full_sockets = True
             with contextlib.suppress(TimeoutError):
-                self._children.kill_all()
+                self._children.kill_all(spare_zygote=True)
 
     def _tick(self, child: Child, run: Run) -> None:
         now = time.monotonic()
@@ -211,11 +216,29 @@ class Supervisor:
                 raise wire.ProtocolError(f"{header['type']} without an id") from error
             self._host.reply(header["id"], f"{header['type']}: {type(error).__name__}: {error}", "EINVAL")
 
+    def _loaded(self) -> None:
+        """The zygote of a new box has loaded, and no code has run yet: how things stand is how they are to be after a
+        reset. Only then the host is greeted: it would wait for its first worker anyway."""
+        if self._standing:
+            return
+        self._standing = fresh.standing()
+        # What loading the interpreter has written; the two are one as a rule, and it writes nowhere else.
+        self._home = fresh.inventory(os.path.expanduser("~"), "/tmp")
+        self.set_lifetime(self._first_lifetime)  # which does not go by while it loads
+        self._worker(self._contexts[DEFAULT])
+        if self._nonce is not None:
+            self._greet(self._nonce)
+
     def _hello(self, header: Header, payload: bytes) -> None:
+        self._nonce = str(header["nonce"])
+        if self._standing:
+            self._greet(self._nonce)
+
+    def _greet(self, nonce: str) -> None:
         version = "{}.{}.{}".format(*sys.version_info[:3])
         ready: Header = {"type": "ready", "protocol": PROTOCOL, "python": version}
         ready.update(status=walls(), memory_limit=self._cgroup.memory_limit())
-        self._host.greet(str(header["nonce"]), ready)
+        self._host.greet(nonce, ready)
 
     def _lifetime(self, header: Header, payload: bytes) -> None:
         self.set_lifetime(seconds(header["seconds"]))
@@ -231,31 +254,42 @@ class Supervisor:
         that whoever hears the answer knows that the worker waits for code."""
         wish = json.loads(payload)
         env, lifetime = environment(wish["env"]), seconds(wish["lifetime"])  # before anything is changed
-        os.environ.update(env)
+        self._services.told.update(env)
         context = self._contexts[DEFAULT]
         if wish["cwd"]:
             os.makedirs(wish["cwd"], exist_ok=True)
             os.chdir(wish["cwd"])
             context.cwd = wish["cwd"]
         self.set_lifetime(lifetime)
-        worker = self._worker(context)
+        worker = context.worker
+        if worker is None:
+            worker = self._worker(context)
+        else:
+            self._tell_worker(worker, context)
         worker.request = header["id"]
-        worker.send({"type": "configure"}, payload)
 
     def _reset(self, header: Header, payload: bytes) -> None:
         """Make the box new again, and configure it. What ran here ends as killed; what cannot be undone is told."""
         environment(json.loads(payload)["env"])  # what cannot be made out destroys nothing
         self._contexts.clear()  # so that nothing is started in the place of what dies
-        self._children.kill_all()
+        self._spawner.forget_workers()
+        self._children.kill_all(spare_zygote=True)
         self._bury()
-        os.environ.clear()
-        os.environ.update(self._environment)
+        if not self._spawner.is_as_new():  # looked at when nobody is left who could change it
+            self._spawner.lose()
+            self._children.kill_all(spare_zygote=False)
+            self._bury()
+        self._services.told.clear()
         fresh.clear(self._standing)
-        left = fresh.remains(self._standing)
+        if not self._spawner.pid:
+            self._spawner.renew()  # now, because its socket is one of those that are counted
+        left = fresh.remains(self._standing, self._spawner.pid)
         if left:
             raise RefusedError("EBUSY", f"the box cannot be made new: {', '.join(left[:10])}")
         fresh.restore(self._home, self._cwd)
         self._sockets.forget()
+        if not self._spawner.pid:
+            self._spawner.load(alone=True)
         self._contexts[DEFAULT] = Context(DEFAULT, "python", self._cwd)
         self._configure(header, payload)
 
@@ -325,7 +359,7 @@ class Supervisor:
         if not context.queue:
             return
         worker = self._worker(context)
-        if worker.run:
+        if worker.run or not worker.pid:  # its clock would run while the worker is on its way
             return
         worker.run = run = context.queue.popleft()
         run.start()
@@ -378,17 +412,40 @@ class Supervisor:
                 child.send({**header, "id": 0}, payload)
 
     def _worker(self, context: Context) -> Child:
-        if context.worker:
-            return context.worker
+        if context.worker is None:
+            child = context.worker = self._children.prepare()
+            child.context = context.name
+            self._tell_worker(child, context)
+            self._spawner.ask(child, context.language)
+        return context.worker
 
-        def become(control: socket.socket, stdout: int, stderr: int, stdin: int) -> None:
-            from agent_executor import worker  # here: the supervisor itself never needs it
+    def _tell_worker(self, worker: Child, context: Context) -> None:
+        """What it does not know from its start: that is the zygote's, which is told nothing."""
+        wish = {"env": self._services.told, "cwd": context.cwd}
+        worker.send({"type": "configure"}, json.dumps(wish).encode())
 
-            worker.serve(control, stdout, stderr, language=context.language, cwd=context.cwd)
+    def _worker_came(self, worker: Child) -> None:
+        context = self._contexts.get(worker.context)
+        if context and context.worker is worker:
+            context.failures = 0
+            self._advance(context)
 
-        child = context.worker = self._children.spawn("worker", become, control=True, pipes=True)
-        child.context = context.name
-        return child
+    def _worker_failed(self, worker: Child, error: OSError) -> None:
+        """Have another one, a few times; then what waits for it is told."""
+        context = self._contexts.get(worker.context)
+        if context is None or context.worker is not worker:
+            return
+        context.worker = None
+        context.failures += 1
+        if context.failures < WORKER_ATTEMPTS and error.errno == errno.ECANCELED:
+            self._worker(context).request = worker.request
+            return
+        context.failures = 0
+        waiting = [*([] if worker.request is None else [worker.request]), *(run.id for run in context.queue)]
+        context.queue.clear()
+        for request in waiting:
+            if request is not None:
+                self._host.reply(request, error.strerror or str(error), errno.errorcode.get(error.errno or 0, "EIO"))
 
     # -- children -----------------------------------------------------------------------------------------------------
 
@@ -469,7 +526,7 @@ class Supervisor:
                 self._children.kill(worker)  # nothing of a timed-out run goes on; its end is told when it is dead
             elif run:
                 if run.timed_out:
-                    kill_tree(worker.pid, self._children.others(worker), spare_root=True)
+                    self._children.kill_rest(worker)
                 self._finish(worker, run, header)
             return
         if kind == "configured":
@@ -522,6 +579,8 @@ class Supervisor:
             child = self._children.by_pid.get(pid)
             if child:
                 self._child_ended(child, code)
+            elif pid == self._spawner.pid:
+                self._spawner.lose(is_dead=True)
 
     def _child_ended(self, child: Child, code: int) -> None:
         self._read_last(child)
@@ -563,9 +622,23 @@ class Supervisor:
         return {"status": "killed", "signal": -code}
 
 
-def main() -> None:
-    """Serve the host over stdin and stdout."""
+def main(options: dict[str, str]) -> None:
+    """Serve the host over stdin and stdout.
+
+    Args:
+        options: what PID 1 was started with, all of it optional and none of it secret, as code can read it:
+            ``preload`` (names of modules, with commas), ``cwd`` (where code starts), ``lifetime`` (seconds), and
+            ``hosts``, which is ``many`` where one after the other may take the pipe.
+    """
+    cwd = options.get("cwd") or os.getcwd()
+    preload = list(filter(None, options.get("preload", "").split(",")))
+    lifetime = float(options["lifetime"]) if options.get("lifetime") else None
+    fresh.furnish(cwd)
+    path = list(sys.path)
+    first = zygote.split(preload)  # before anything is read that code in the box must not know
     set_dumpable(False)
+    # What is imported here later comes from nowhere that code can write to.
+    sys.path[:] = fresh.out_of_reach(path)
     # Private copies: whatever writes to fd 1 here later does not reach the pipe.
     stdin, stdout = (os.dup(fd) for fd in (0, 1))
     null = os.open(os.devnull, os.O_RDWR)
@@ -574,15 +647,5 @@ def main() -> None:
     os.close(null)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    # Taken out of the environment: the code in the box must know neither.
-    resync = os.environ.pop("AGENTBOX_RESYNC", "").encode()
-    lifetime = os.environ.pop("AGENTBOX_LIFETIME", "")
-    names = list(filter(None, os.environ.pop("AGENTBOX_PRELOAD", "").split(",")))
-    cwd = os.environ.pop("AGENTBOX_CWD", "") or os.getcwd()
-    fresh.furnish(cwd)
-    from agent_executor import worker
-
-    worker.preload(names)
-    supervisor = Supervisor(stdin, stdout, cwd=cwd, resync=resync)
-    supervisor.set_lifetime(float(lifetime) if lifetime else None)
-    supervisor.serve()
+    hosts = options.get("hosts", "one")
+    Supervisor(stdin, stdout, first, cwd=cwd, preload=preload, path=path, hosts=hosts, lifetime=lifetime).serve()

@@ -148,6 +148,42 @@ class Decoder:
             del buffer[:start]
 
 
+ESCAPE = b"\xf5"
+"""A byte that no UTF-8 has. In what is escaped, ``ESCAPE`` alone stands for nothing."""
+ESCAPED = ESCAPE + b"0"
+NEW_HOST = ESCAPE + b"1"
+"""What a host writes first to a box that an earlier one may have left in mid-frame. Nothing that it says later,
+whatever it carries, can look like it: all of that is escaped. So it takes no secret."""
+
+
+def escape(data: bytes) -> bytes:
+    """What a host says to a box that others may speak to after it.
+
+    >>> NEW_HOST in escape(b"code that holds " + NEW_HOST)
+    False
+    """
+    return data.replace(ESCAPE, ESCAPED)
+
+
+class Unescaper:
+    """The other way, as bytes arrive.
+
+    >>> unescaper = Unescaper()
+    >>> unescaper.feed(escape(b"one") + NEW_HOST + escape(b"two, " + NEW_HOST)[:-2]), unescaper.feed(b"01")
+    ([b'one', b'two, '], [b'\xf51'])
+    """
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """What was said; before each but the first element a new host came."""
+        data = self._held + data
+        end = len(data) - data.endswith(ESCAPE)  # what it stands for comes with the next byte
+        self._held = data[end:]
+        return [part.replace(ESCAPED, ESCAPE) for part in data[:end].split(NEW_HOST)]
+
+
 class Assembler:
     """Joins frames into messages, for the end that needs payloads whole.
 

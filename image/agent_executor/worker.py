@@ -23,6 +23,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from agent_executor import calls, exchange, late, streams, wire
+from agent_executor.prctl import set_dumpable
 from agent_executor.sockets import NICE
 from agent_executor.wire import Header
 
@@ -237,12 +238,8 @@ class Control:
                 self._socket.sendall(held + frame)
 
 
-def serve(control: socket.socket, stdout: int, stderr: int, *, language: str, cwd: str) -> NoReturn:
-    """Become the worker of a context: called in the fresh fork, never returns."""
-    from agent_executor.supervisor import set_dumpable
-
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+def serve(control: socket.socket, stdout: int, stderr: int, *, language: str) -> NoReturn:
+    """Become the worker of a context: called in the zygote's fresh fork, never returns."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.setsid()  # a process group of its own, so that an interrupt reaches the code's children too
@@ -260,9 +257,10 @@ def serve(control: socket.socket, stdout: int, stderr: int, *, language: str, cw
     os.nice(NICE)
     channel = Control(socket.socket(fileno=CONTROL_FD))
     signal.signal(signal.SIGINT, channel.on_interrupt)
-    with contextlib.suppress(OSError):  # or the code that has taken it away would keep all later code from running
-        os.makedirs(cwd, exist_ok=True)
-        os.chdir(cwd)
+    try:
+        _configure(channel, channel.receive()[1])
+    except EOFError:
+        os._exit(0)
     shell = _shell(language, channel)
     threads = threading.active_count()
     is_cold, has_run = True, False
@@ -280,11 +278,7 @@ def serve(control: socket.socket, stdout: int, stderr: int, *, language: str, cw
         except EOFError:
             os._exit(0)
         if header["type"] == "configure":
-            wish = json.loads(payload)
-            os.environ.update(wish["env"])
-            if wish["cwd"]:
-                os.chdir(wish["cwd"])
-            channel.reply({"type": "configured"})
+            _configure(channel, payload)
             continue
         is_cold, has_run = False, True
         try:
@@ -311,6 +305,16 @@ def serve(control: socket.socket, stdout: int, stderr: int, *, language: str, cw
         # A thread that the code left behind goes on; only the end of this process ends it.
         clean = threading.active_count() <= threads
         channel.reply({"type": "execute_reply", "clean": clean, **reply})
+
+
+def _configure(channel: Control, payload: bytes) -> None:
+    """Take over what the box was told after its start: the first that every worker hears."""
+    wish = json.loads(payload)
+    os.environ.update(wish["env"])
+    with contextlib.suppress(OSError):  # or the code that has taken it away would keep all later code from running
+        os.makedirs(wish["cwd"], exist_ok=True)
+        os.chdir(wish["cwd"])
+    channel.reply({"type": "configured"})
 
 
 def _run(shell: Any, channel: Control, header: Header, payload: bytes, language: str) -> Header:

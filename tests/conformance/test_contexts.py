@@ -18,6 +18,7 @@ from health import assert_usable, look
 from relays import relay_of
 from waiting import seconds_until
 
+from agent_executor.wire import ESCAPE, NEW_HOST
 from agentbox_magic import (
     Execution,
     ExecutionError,
@@ -28,7 +29,6 @@ from agentbox_magic import (
     link,
 )
 from agentbox_magic.engine import Engine
-from agentbox_magic.hardening import RESYNC
 from agentbox_magic.records import Context
 
 
@@ -350,6 +350,7 @@ def test_a_detached_box_is_as_it_was_left(detached: Sandbox) -> None:
         pytest.param(b"\x00\x00\x00\x40\x00\x00\x10\x00", id="lengths"),
         pytest.param(b'\x00\x00\x00\x40\x00\x00\x10\x00{"type":"execute_req', id="half a header"),
         pytest.param(b'\x00\x00\x00\x10\x00\x10\x00\x00{"type":"hello"}' + b"x" * 5000, id="half a body"),
+        pytest.param(b'\x00\x00\x00\x10\x00\x10\x00\x00{"type":"hello"}' + ESCAPE, id="half an escape"),
     ],
 )
 def test_a_host_that_dies_in_the_middle_of_a_frame(detached: Sandbox, half: bytes) -> None:
@@ -358,11 +359,8 @@ def test_a_host_that_dies_in_the_middle_of_a_frame(detached: Sandbox, half: byte
     relay = relay_of(detached)
     relay.kill()
     relay.wait(10)
-    engine = Engine.connect()
-    found = engine.inspect(detached.sandbox_id)
-    assert found is not None
-    pipe = engine.attach(detached.sandbox_id)
-    pipe.send(found["Config"]["Labels"][RESYNC].encode() + half)
+    pipe = Engine.connect().attach(detached.sandbox_id)
+    pipe.send(NEW_HOST + half)
     pipe.close()
     with Sandbox.connect(detached.sandbox_id) as again:
         assert again.run_code("x").text == "5"

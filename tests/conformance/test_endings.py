@@ -255,12 +255,12 @@ def test_what_a_cell_leaves_behind(code: str) -> None:
     """It goes on while the session does, and ends with the first run that passes its deadline."""
     with Sandbox.create() as box:
         started = look(box)[0]
-        seconds_until(lambda: live(box) == 2, within=10)  # PID 1 and the worker
+        seconds_until(lambda: live(box) == 3, within=10)  # PID 1, the zygote and the worker
         assert box.run_code(HEAD + code, timeout=20).status == "ok"
-        assert live(box) == 3
+        assert live(box) == 4
         assert box.run_code("while True: pass", timeout=TIMEOUT).status == "timeout"
         assert_usable(box, started)
-        seconds_until(lambda: live(box) == 2, within=10)
+        seconds_until(lambda: live(box) == 3, within=10)
 
 
 # -- the deadline -----------------------------------------------------------------------------------------------------
