@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -228,7 +229,8 @@ class Sandbox:
             metadata: only those that have at least this.
         """
         wanted = arguments.labels("metadata", metadata).items()
-        found = Engine.connect().containers(f"{hardening.LABEL}=sandbox")
+        with deadline.within(START_SECONDS):
+            found = Engine.connect().containers(f"{hardening.LABEL}=sandbox")
         named = [(one, _name(one)) for one in found]
         infos = [_info(one, name) for one, name in named if not name.startswith(hardening.WARM)]
         return [info for info in infos if wanted <= info.metadata.items()]
@@ -258,8 +260,10 @@ class Sandbox:
     def get_info(self) -> SandboxInfo:
         """The engine's view of it. Raises SandboxClosedError if it has ended."""
         self._link.check_owner()
-        found = self._engine.inspect(self._container)
-        for one in self._engine.containers(f"{hardening.LABEL}=sandbox"):
+        with deadline.within(START_SECONDS):
+            found = self._engine.inspect(self._container)
+            boxes = self._engine.containers(f"{hardening.LABEL}=sandbox")
+        for one in boxes:
             if found is not None and one["Id"] == self._container:
                 return replace(_info(one, _name(one)), walls=badge.told(found, self._engine.traits))
         raise SandboxClosedError("this sandbox has ended; create another")
@@ -597,10 +601,12 @@ class Sandbox:
         """
         arguments.flag("wait", wait)
         self._link.check_owner()
+        start = time.monotonic()
         removal = self._end()
         if not wait:
             return removal.was_open
-        if not (removal.wait(KILL_SECONDS) or removal.is_over()):
+        left = max(0.0, start + KILL_SECONDS - time.monotonic())
+        if not (removal.wait(left) or removal.is_over()):
             how = (
                 "it ends when its lifetime does; kill it again" if self._detached else "it ends by itself with its pipe"
             )
