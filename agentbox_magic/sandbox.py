@@ -85,6 +85,8 @@ class Sandbox:
         self._removal: _Removal | None = None
         self._python = launched.python
         self._detached = detached
+        # What a box that waited was told: its container does not know it, so a reset tells it again.
+        self._told: tuple[dict[str, str], str | None] = {}, None
         myself = weakref.ref(self)
 
         def end() -> None:
@@ -195,7 +197,9 @@ class Sandbox:
                 launched = launch(engine, limits, whole)
         if use_pool:
             shared_pool.refill(limits, whole)
-        return cls(launched, limits, box.detached)
+        made = cls(launched, limits, box.detached)
+        made._told = box.env, box.cwd
+        return made
 
     @classmethod
     def connect(cls, sandbox_id: str) -> Sandbox:
@@ -551,10 +555,11 @@ class Sandbox:
             ...     box.files.exists("secret")
             False
         """
-        variables = {**hardening.thread_counts(self.limits), **arguments.environment("env", env)}
+        told, cwd = self._told
+        variables = {**hardening.thread_counts(self.limits), **told, **arguments.environment("env", env)}
         self._link.check_owner()
         try:
-            configure(self._channel, "reset_request", env=variables)
+            configure(self._channel, "reset_request", env=variables, cwd=cwd)
         except SandboxError:
             self._give_up()
             raise

@@ -115,6 +115,17 @@ def test_it_is_like_a_new_one(waiting: Pool, monkeypatch: pytest.MonkeyPatch, op
     assert {name: value for name, value in seen.items() if value != expected[name]} == {}
 
 
+def test_a_reset_makes_it_as_it_was_asked_for(waiting: Pool) -> None:
+    with Sandbox.create():
+        (ahead,) = fill(waiting)
+    with Sandbox.create(env={"AGENT_ID": "7"}, cwd="/tmp/deep/er") as box:
+        assert box.sandbox_id == ahead
+        for extra in ("", "1"):
+            box.reset(env={"EXTRA": extra} if extra else None)
+            facts = "import os; os.environ['AGENT_ID'], os.environ.get('EXTRA', ''), os.getcwd()"
+            assert box.run_code(facts).text == f"('7', '{extra}', '/tmp/deep/er')"
+
+
 def test_other_limits_are_the_engines_too(waiting: Pool, client: docker.DockerClient) -> None:
     with Sandbox.create():
         (ahead,) = fill(waiting)
