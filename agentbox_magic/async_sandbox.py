@@ -12,6 +12,7 @@ from pathlib import PurePath
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from agentbox_magic import arguments
 from agentbox_magic.commands import CommandHandle, Commands
 from agentbox_magic.execution import Execution
 from agentbox_magic.files import Files, WatchHandle
@@ -155,10 +156,14 @@ class AsyncSandbox(_Async):
         """See :meth:`Sandbox.run_code <agentbox_magic.sandbox.Sandbox.run_code>`. Callbacks are called in a thread."""
         started = threading.Event()
         interrupts: builtins.list[Callable[[], None]] = []
+        theirs = options.pop("on_start", None)
+        arguments.callback("on_start", theirs)
 
         def on_start(interrupt: Callable[[], None]) -> None:
             interrupts.append(interrupt)
             started.set()
+            if theirs is not None:
+                theirs(interrupt)
 
         run = functools.partial(self._inner.run_code, code, context=context, on_start=on_start, **options)
         work = asyncio.ensure_future(asyncio.to_thread(run))

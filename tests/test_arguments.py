@@ -224,6 +224,12 @@ def test_a_context_by_its_id(box: Sandbox) -> None:
         box.run_code("x", context=context.id)
 
 
+def test_the_start_of_an_awaited_run_is_told(box: Sandbox) -> None:
+    started: list[Callable[[], None]] = []
+    run = asyncio.run(AsyncSandbox(box).run_code("1 + 1", on_start=started.append))
+    assert (run.text, len(started)) == ("2", 1)
+
+
 def test_a_runtime_for_agents() -> None:
     assert agent(runtime="runc")(print).options(mem="1g").spec.box.runtime == "runc"
     with pytest.raises(SandboxError, match="no runtime none-such"):
