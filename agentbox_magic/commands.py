@@ -68,9 +68,9 @@ class ProcessInfo:
 
     Attributes:
         pid: its process in the box.
-        cmd: as it was given to ``run``.
+        cmd: as it was given to ``run``; only its beginning where all that run are too long together.
         cwd: where it was started; None is the box's own directory.
-        envs: what was added to its environment.
+        envs: what was added to its environment; nothing where ``cmd`` is only a beginning.
     """
 
     pid: int

@@ -230,6 +230,18 @@ def test_the_start_of_an_awaited_run_is_told(box: Sandbox) -> None:
     assert (run.text, len(started)) == ("2", 1)
 
 
+def test_many_long_commands(box: Sandbox) -> None:
+    """What they are told with is bounded, or the host would take the answer for a flood."""
+    handles = [box.commands.run("exec sleep 1000 #" + "x" * 130_000, background=True) for _ in range(36)]
+    try:
+        found = [one for one in box.commands.list() if one.cmd.startswith("exec sleep 1000 #x")]
+        assert {one.pid for one in found} == {one.pid for one in handles}
+    finally:
+        for handle in handles:
+            handle.kill()
+    assert box.run_code("1 + 1").text == "2"
+
+
 def test_a_runtime_for_agents() -> None:
     assert agent(runtime="runc")(print).options(mem="1g").spec.box.runtime == "runc"
     with pytest.raises(SandboxError, match="no runtime none-such"):

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from agent_executor import commands, wire
 from agent_executor.cgroup import Cgroup
@@ -19,8 +20,27 @@ from agent_executor.wire import Header
 STDIN_ROOM = 256 * 1024
 """Bytes waiting in a command's stdin up to which more are taken at once."""
 
+MAX_TOLD = 2 * 1024 * 1024
+"""Bytes of an answer that all commands may take together."""
+
 FROM_FILES = frozenset({"data", "entry", "ack", "event", "more", "reply"})
 FROM_FORWARD = frozenset({"forward"})
+
+
+def told(commands: list[tuple[int, bytes]]) -> list[dict[str, Any]]:
+    """The commands that run, in an answer of bounded length: where one is longer than its share, its beginning.
+
+    >>> told([(7, b'{"cmd": "ls", "cwd": null, "envs": {}}')])
+    [{'pid': 7, 'cmd': 'ls', 'cwd': None, 'envs': {}}]
+    """
+    share = MAX_TOLD // max(1, len(commands))
+    found = []
+    for pid, payload in commands:
+        wish = json.loads(payload)
+        if len(payload) > share:  # a character is twelve bytes at most
+            wish.update(cmd=wish["cmd"][: share // 12], envs={})
+        found.append({"pid": pid, **wish})
+    return found
 
 
 class Services:

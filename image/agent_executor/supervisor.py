@@ -28,7 +28,7 @@ from agent_executor.hostpipe import HostPipe, RefusedError
 from agent_executor.names import Names
 from agent_executor.prctl import set_dumpable
 from agent_executor.runs import Run, environment, seconds
-from agent_executor.services import Services
+from agent_executor.services import Services, told
 from agent_executor.sockets import Sockets
 from agent_executor.spawner import Spawner
 from agent_executor.wire import Header
@@ -303,11 +303,9 @@ class Supervisor:
                 "cpu_seconds": self._cgroup.cpu_seconds(),
                 "pids": self._cgroup.pids(),
                 "lifetime": None if self._end is None else self._end - time.monotonic(),
-                "commands": [
-                    {"pid": child.pid, **json.loads(child.run.payload)}
-                    for child in self._children
-                    if child.kind == "command" and child.run
-                ],
+                "commands": told(
+                    [(one.pid, one.run.payload) for one in self._children if one.kind == "command" and one.run]
+                ),
                 "contexts": [
                     {"id": context.name, "language": context.language, "cwd": context.cwd}
                     for context in self._contexts.values()
