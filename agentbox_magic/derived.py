@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from agentbox_magic import hardening, images, packages, readback, wheels, will
+from agentbox_magic import hardening, images, packages, readback, uids, wheels, will
 from agentbox_magic.engine import Engine
 from agentbox_magic.errors import EngineUnavailableError, ImageError, SandboxError
 from agentbox_magic.hardening import OURS, Start
@@ -163,7 +163,7 @@ def _run(
         SandboxError: it cannot be started.
         ImageError: it writes more than ``limit`` bytes or takes more than ``seconds``.
     """
-    config = hardening.container_config(Limits.of(mem=mem), hardening.Box(image=image, start=start))
+    config = hardening.container_config(Limits.of(mem=mem), hardening.Box(image=image, start=start), uids.draw(engine))
     with will.in_force(engine.where):
         return _run_config(engine, image, config, stdin, seconds, limit)
 
@@ -171,7 +171,7 @@ def _run(
 def _run_config(
     engine: Engine, image: str, config: dict[str, Any], stdin: bytes, seconds: float, limit: int
 ) -> tuple[bytes, str]:
-    container = will.create(engine, config, f"{hardening.LABEL}-{secrets.token_hex(8)}")
+    container = will.create(engine, config, f"{hardening.LABEL}_{secrets.token_hex(8)}")
     if container is None:
         raise ImageError(f"the image {image} is gone; pull or build it once more")
     try:

@@ -180,6 +180,7 @@ def run(engine: Engine, runtime: str = "", progress: Progress | None = None) -> 
         checks.append(Check("nothing is left of a box", gone, "ended it and asked the engine", _REPORT))
     except PolicyError as error:
         checks = [Check("a box starts with its walls", False, clean(str(error), colour=False), _RUNTIME)]
+    checks.append(no_box_is_stuck(engine))
     checks += _of_the_engine(traits, runtime)
     name = "Podman" if traits.podman else "Docker Engine"
     where = "on this machine" if traits.local else "elsewhere, so only seen from inside"
@@ -190,6 +191,28 @@ def run(engine: Engine, runtime: str = "", progress: Progress | None = None) -> 
         tuple(checks),
         {name: _ADDS[kind] for name, kind in sorted(traits.runtimes.items())},
     )
+
+
+def no_box_is_stuck(engine: Engine) -> Check:
+    """Whether the engine comes to an end with what it removes."""
+
+    def ending() -> set[str]:
+        return {one["Id"] for one in engine.ending(f"{hardening.LABEL}=sandbox")}
+
+    stuck = ending()
+
+    def all_are_gone() -> bool:
+        stuck.intersection_update(ending())  # others may end meanwhile
+        return not stuck
+
+    gone = _within(GONE_SECONDS, all_are_gone)
+    names = ", ".join(sorted(container[:12] for container in stuck))
+    how = "asked the engine" if gone else f"the engine does not come to an end with {len(stuck)}: {names}"
+    advice = (
+        "nothing runs in them, but the engine keeps their files; restart it when nothing else runs there (sudo "
+        "systemctl restart docker), then `docker rm -f` them; the engine's log names what is in its way"
+    )
+    return Check("no box is stuck in its end", gone, how, advice, False)
 
 
 def _within(seconds: float, condition: Callable[[], bool]) -> bool:

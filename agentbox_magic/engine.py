@@ -353,6 +353,12 @@ class Engine:
             found: list[dict[str, Any]] = self._client.containers(all=True, filters={"label": label})
             return [one for one in found if one["State"] != "removing"]
 
+    def ending(self, label: str) -> list[dict[str, Any]]:
+        """The containers with a label that the engine is removing, or has failed to remove."""
+        with _plain_errors():
+            found: list[dict[str, Any]] = self._client.containers(all=True, filters={"label": label})
+            return [one for one in found if one["State"] in ("removing", "dead")]
+
     def pause(self, container: str) -> None:
         """Stop the clock for all processes of a container."""
         with _plain_errors():

@@ -22,6 +22,8 @@ MAKER = "agentbox.maker"
 """The process that makes a detached box, and only on such a box: it belongs to that process until it is started."""
 LIMITS = "agentbox.limits"
 METADATA = "agentbox.metadata"
+UID = "agentbox.uid"
+"""The user of a box, for others to take another."""
 WAITS = "agentbox.waits"
 """On a detached box that was started for whoever asks first: who may, and of what kind it is."""
 NAME = "name"
@@ -32,9 +34,6 @@ WARM = "agentbox_warm_"
 
 PRELOAD = ("IPython",)
 """What a box that will run cells has loaded, unless more is asked for."""
-
-FIRST_UID, UIDS = 10_000, 50_000
-"""The range of uids: above the image's own, and below 65536, which is all that rootless engines map."""
 
 MASKED_PATHS = [
     # The engine's own defaults: naming any path replaces them.
@@ -233,9 +232,11 @@ def thread_counts(limits: Limits) -> dict[str, str]:
     return {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
 
 
-def container_config(limits: Limits, box: Box) -> dict[str, Any]:
-    """What to create: the engine's JSON, complete, so that no default of an image or an engine weakens it."""
-    uid = FIRST_UID + secrets.randbelow(UIDS)  # one of its own: quotas of one uid are shared by all its processes
+def container_config(limits: Limits, box: Box, uid: int) -> dict[str, Any]:
+    """What to create: the engine's JSON, complete, so that no default of an image or an engine weakens it.
+
+    ``uid`` is one of its own (:mod:`agentbox_magic.uids`): quotas of one user are shared by all its processes.
+    """
     return {
         "Image": box.image,
         # The image's own are overridden: they are whoever built it.
@@ -248,6 +249,7 @@ def container_config(limits: Limits, box: Box) -> dict[str, Any]:
         "Healthcheck": {"Test": ["NONE"]},
         "Labels": {
             LABEL: "sandbox",
+            UID: str(uid),
             OWNER: "" if box.detached else owner.current(),
             LIMITS: json.dumps(asdict(limits)),
             METADATA: json.dumps(box.metadata),

@@ -11,17 +11,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent_executor.wire import Header, ProtocolError
-from agentbox_magic import deadline, hardening, readback, relay, will
+from agentbox_magic import deadline, hardening, readback, relay, uids, will
 from agentbox_magic.channel import Channel, ChannelClosedError, RefusedError
 from agentbox_magic.engine import Engine
 from agentbox_magic.errors import ImageError, PolicyError, SandboxError
 from agentbox_magic.limits import Limits
 from agentbox_magic.text import clean
 
+USERS = 10
+"""How often another user is tried for a box whose user another box has taken at the same time."""
 START_SECONDS = 60.0
 """How long a box may take from the engine's first word to its greeting, and to be configured."""
 TIDY_SECONDS = 5.0
 """How long the engine may take to remove what has failed to start."""
+
+
+class _SharedUserError(SandboxError):
+    """Another box has the same user."""
 
 
 class ImageGoneError(ImageError):
@@ -69,12 +75,20 @@ def launch(engine: Engine, limits: Limits, box: hardening.Box, name: str | None 
         ImageGoneError: the engine lacks the image.
         SandboxError: the engine refuses, or the box does not answer.
     """
-    config = hardening.container_config(limits, box)
+    taken: frozenset[int] = frozenset()
     with will.in_force(engine.where), deadline.within(START_SECONDS):
-        return _launch(engine, config, box, name or f"{hardening.LABEL}-{secrets.token_hex(8)}")
+        for _ in range(USERS):
+            try:
+                # Not agentbox-: others' tools sweep what begins so.
+                called = name or f"{hardening.LABEL}_{secrets.token_hex(8)}"
+                return _launch(engine, limits, box, uids.draw(engine, taken), called)
+            except _SharedUserError:
+                taken = uids.taken(engine)
+    raise SandboxError(f"no user was free for the box in {USERS} attempts; set AGENTBOX_UIDS to a larger range")
 
 
-def _launch(engine: Engine, config: dict[str, Any], box: hardening.Box, name: str) -> Launched:
+def _launch(engine: Engine, limits: Limits, box: hardening.Box, uid: int, name: str) -> Launched:
+    config = hardening.container_config(limits, box, uid)
     container = will.create(engine, config, name)
     if container is None:
         raise ImageGoneError(f"the image {box.image} was there and is gone; try once more")
@@ -82,7 +96,9 @@ def _launch(engine: Engine, config: dict[str, Any], box: hardening.Box, name: st
     try:
         pipe = None if box.detached else engine.attach(container)
         engine.start(container)
-        found = engine.inspect(container)  # while its Python starts, so that it costs no time
+        found = engine.inspect(container)  # while its Python starts, so that it costs no time; likewise:
+        if uids.is_shared(engine, uid, container):
+            raise _SharedUserError(f"another box is user {uid}")
 
         def check(greeting: Header) -> None:
             if found is not None:

@@ -59,7 +59,7 @@ ROWS = [
     {"limits", "config", "packages", "errors", "text", "resources", "owner", "forks", "disk", "scratch",
      "memory", "cost", "arguments", "deadline"},
     {"endpoint", "engine", "hardening", "images", "wheels", "derived", "traits", "readback", "badge", "ssh",
-     "will"},
+     "uids", "will"},
     {"channel", "outbox", "collector", "execution", "records", "values"},
     {"link", "calls", "exchange", "receiver", "commands", "files", "forward", "reaper", "relay", "launch",
      "pool", "shared_pool", "sandbox", "async_sandbox", "doctor"},

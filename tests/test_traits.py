@@ -29,7 +29,7 @@ def engine(url: str = HERE, **info: Any) -> Traits:
 
 
 def translated(which: Traits, **box: Any) -> dict[str, Any]:
-    config = hardening.container_config(Limits(), hardening.Box(image="image", **box))
+    config = hardening.container_config(Limits(), hardening.Box(image="image", **box), 70_000)
     host: dict[str, Any] = which.translate(config)["HostConfig"]
     return host
 

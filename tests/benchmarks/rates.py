@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from agentbox_magic import Sandbox, agent, config, hardening, images
+from agentbox_magic import Sandbox, agent, config, hardening, images, uids
 from agentbox_magic.engine import Engine
 from agentbox_magic.limits import Limits
 from benchmarks import raw
@@ -131,7 +131,7 @@ def listing() -> dict[str, Figure]:
     shell = InteractiveShell.instance()
     shell.run_line_magic("load_ext", "agentbox_magic")
     box = hardening.Box(image=images.default_image())
-    made = [engine.create(hardening.container_config(Limits(), box)) for _ in range(100)]
+    made = [engine.create(hardening.container_config(Limits(), box, uids.draw(engine))) for _ in range(100)]
 
     def magic() -> None:
         with raw.silence():

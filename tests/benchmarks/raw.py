@@ -11,7 +11,7 @@ from pathlib import Path
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from agentbox_magic import hardening, images, resources
+from agentbox_magic import hardening, images, resources, uids
 from agentbox_magic.channel import Channel
 from agentbox_magic.engine import Engine
 from agentbox_magic.limits import Limits
@@ -24,7 +24,7 @@ def run(*command: str) -> str:
 def flags() -> list[str]:
     """The walls of a box, as ``docker run`` takes them."""
     limits = Limits()
-    host = hardening.container_config(limits, hardening.Box(image=images.default_image()))["HostConfig"]
+    host = hardening.container_config(limits, hardening.Box(image=images.default_image()), 10001)["HostConfig"]
     profile = Path(__file__).parent.parent.parent / "build" / "seccomp.json"
     profile.parent.mkdir(exist_ok=True)
     profile.write_text(resources.seccomp_profile(), "utf-8")
@@ -33,6 +33,7 @@ def flags() -> list[str]:
     found += [f"--cpus={limits.cpus}", f"--pids-limit={limits.pids}", "--user=10001:10001", "--log-driver=none"]
     found += [f"--shm-size={host['ShmSize']}", "--ipc=private", "--oom-score-adj=500", "--cgroupns=private"]
     found += [f"--tmpfs={path}:{options}" for path, options in host["Tmpfs"].items()]
+    found += [f"--sysctl={name}={value}" for name, value in host["Sysctls"].items()]
     found += [f"--ulimit={one['Name']}={one['Soft']}:{one['Hard']}" for one in host["Ulimits"]]
     return found
 
@@ -42,7 +43,7 @@ class Echo:
 
     def __init__(self) -> None:
         self._engine = Engine.connect()
-        config = hardening.container_config(Limits(), hardening.Box(image=images.default_image()))
+        config = hardening.container_config(Limits(), hardening.Box(image=images.default_image()), 10001)
         container = self._engine.create({**config, "Entrypoint": ["cat"]})
         assert container is not None
         self._container = container
@@ -65,7 +66,7 @@ class Plain:
 
     def __init__(self) -> None:
         self._engine = Engine.connect()
-        config = hardening.container_config(Limits(), hardening.Box(image=images.default_image()))
+        config = hardening.container_config(Limits(), hardening.Box(image=images.default_image()), 10001)
         env = ["HOME=/workspace" if word.startswith("HOME=") else word for word in config["Env"]]
         host = {"AutoRemove": True, "NetworkMode": "none", "Runtime": "", "SecurityOpt": []}
         # The image's own user, to whom its /workspace belongs.
@@ -103,7 +104,7 @@ def create_start_remove(count: int, threads: int) -> None:
     box = hardening.Box(image=images.default_image())
 
     def one(_: int) -> None:
-        container = engine.create(hardening.container_config(limits, replace(box)))
+        container = engine.create(hardening.container_config(limits, replace(box), uids.draw(engine)))
         assert container is not None
         engine.start(container)
         engine.remove(container)

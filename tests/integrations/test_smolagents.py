@@ -11,8 +11,8 @@ from smolagents import ChatMessage, CodeAgent, Model, tool
 from smolagents.models import MessageRole
 from smolagents.monitoring import LogLevel, TokenUsage
 
-from agentbox_magic import SandboxError, TransferError
-from agentbox_magic.hardening import FIRST_UID
+from agentbox_magic import SandboxError, TransferError, uids
+from agentbox_magic.engine import Engine
 from agentbox_magic.integrations.smolagents import SandboxExecutor
 
 
@@ -55,7 +55,7 @@ def test_an_agent(executor: SandboxExecutor) -> None:
     )
     agent = CodeAgent(tools=[double], model=model, executor=executor, verbosity_level=LogLevel.OFF)
     answer = agent.run("double x", additional_args={"x": 21})
-    assert answer.pop("uid") >= FIRST_UID  # a sandbox's own
+    assert answer.pop("uid") in uids.of(Engine.connect().traits)  # a sandbox's own
     assert answer == {"n": 42, "ok": [True, 1.5]}
     assert "x is 21" in model.asked[1]
     assert "before" in model.asked[2]

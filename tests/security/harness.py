@@ -12,7 +12,7 @@ from security.probes.prelude import PRELUDE
 from security.probes.probe import Probe
 from security.walls import without
 
-from agentbox_magic import Execution, Sandbox, derived, hardening
+from agentbox_magic import Execution, Sandbox, derived, hardening, uids
 from agentbox_magic.channel import Channel
 from agentbox_magic.engine import Engine
 from agentbox_magic.errors import ExecutionError
@@ -27,7 +27,7 @@ def start(walls: tuple[str, ...] = (), *, cpus: float = 1.0, mem: str = "128m", 
         engine = Engine(engine._client, replace(engine.traits, apparmor="unconfined"), engine.where)
     image, command = derived.prepare(engine, None, (), None)
     limits = Limits.of(mem=mem, cpus=cpus, pids=pids, timeout=60)
-    config = hardening.container_config(limits, hardening.Box(image=image, start=command))
+    config = hardening.container_config(limits, hardening.Box(image=image, start=command), uids.draw(engine))
     container = engine.create(without(config, walls))
     assert container is not None
     pipe = engine.attach(container)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import docker
+import docker.errors
 import pytest
 from kernel import Kernel
 from security.walls import without
 
-from agentbox_magic import Sandbox, badge, doctor, readback
+from agentbox_magic import Sandbox, badge, doctor, hardening, readback
 from agentbox_magic.display import doctor_table
 from agentbox_magic.doctor import Check, Report
 from agentbox_magic.engine import Engine
@@ -89,6 +94,31 @@ def test_a_box_that_does_not_start_for_want_of_a_wall(
     assert report.checks[0].word == "FAILS"
     assert "SecurityOpt" in report.checks[0].how
     assert boxes() == set()
+
+
+@pytest.mark.skipif(os.getuid() != 0 or shutil.which("chattr") is None, reason="only root can stand in an engine's way")
+def test_a_box_that_the_engine_fails_to_remove_is_told(
+    monkeypatch: pytest.MonkeyPatch, client: docker.DockerClient, image: str
+) -> None:
+    monkeypatch.setattr(doctor, "GONE_SECONDS", 0.5)
+    assert doctor.no_box_is_stuck(Engine.connect()).holds
+    container = client.containers.create(image, labels={hardening.LABEL: "sandbox"})
+    folder = Path(client.info()["DockerRootDir"], "containers", container.id)
+    if subprocess.run(["chattr", "+i", folder / "config.v2.json"], check=False, capture_output=True).returncode:
+        container.remove()
+        pytest.skip("this file system has no files that cannot be removed, or the engine's is not here")
+    try:
+        with pytest.raises(docker.errors.APIError):
+            container.remove(force=True)
+        check = doctor.no_box_is_stuck(Engine.connect())
+    finally:
+        subprocess.run(["chattr", "-i", folder / "config.v2.json"], check=True)
+        container.remove(force=True)
+    assert (check.word, check.how) == (
+        "absent", f"the engine does not come to an end with 1: {container.id[:12]}",
+    )  # fmt: skip
+    assert "restart" in check.advice
+    assert doctor.no_box_is_stuck(Engine.connect()).holds
 
 
 def made_up(*checks: Check) -> Report:

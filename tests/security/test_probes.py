@@ -75,7 +75,7 @@ def test_every_wall_is_guarded() -> None:
 
 def test_every_setting_is_a_wall_or_is_not() -> None:
     """A setting that is added to the configuration needs a wall in walls.py, and that a probe."""
-    config = hardening.container_config(Limits(), hardening.Box(image="image"))
+    config = hardening.container_config(Limits(), hardening.Box(image="image"), 70_000)
     settings = dict(fields(config))
     walls = set()
     for wall in WALLS:

@@ -16,7 +16,7 @@ from security.harness import start
 from security.host import Host
 from waiting import seconds_until
 
-from agentbox_magic import MemoryLimitError, Sandbox, derived, hardening
+from agentbox_magic import MemoryLimitError, Sandbox, derived, hardening, uids
 from agentbox_magic.engine import Engine
 from agentbox_magic.limits import Limits
 
@@ -109,7 +109,7 @@ def alone(code: str) -> Iterator[str]:
     engine = Engine.connect()
     image, command = derived.prepare(engine, None, (), None)
     limits = Limits.of(mem=MEM, pids=40)
-    config = hardening.container_config(limits, hardening.Box(image=image, start=command))
+    config = hardening.container_config(limits, hardening.Box(image=image, start=command), uids.draw(engine))
     container = engine.create({**config, "Entrypoint": ["python", "-c", code]})
     assert container is not None
     pipe = engine.attach(container)
