@@ -91,7 +91,7 @@ call('name_to_handle_at', -100, b'/workspace', handle, ctypes.byref(mount), 0)
             ("AF_CAN", 29, "socket.SOCK_RAW", 1, "user + capabilities + seccomp: kinds of sockets"),
             ("AF_BLUETOOTH", 31, "socket.SOCK_RAW", 0, "user + capabilities + seccomp: kinds of sockets"),
             ("AF_KEY", 15, "socket.SOCK_RAW", 2, "user + capabilities + seccomp: kinds of sockets"),
-            ("raw IP", 2, "socket.SOCK_RAW", 1, "user + capabilities"),
+            ("raw IP", 2, "socket.SOCK_RAW", 1, "user + capabilities + seccomp: kinds of sockets"),
         )
     ),
     Probe(
