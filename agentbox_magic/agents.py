@@ -284,7 +284,9 @@ def _make(function: Callable[..., Any], base: Agent[Any, Any] | None, options: d
     limits = Limits.of(**{**{name: getattr(before.limits, name) for name in _LIMITS}, **_only(options, _LIMITS)})
     image, runtime = before.box.image, before.box.runtime
     if "image" in options:
-        image = arguments.optional("image", options["image"], "the name of an image, or None for ours") or ""
+        image = specifications.image_name(
+            arguments.optional("image", options["image"], "the name of an image, or None for ours")
+        )
     if "runtime" in options:
         form = "the name of a runtime, or None for the engine's default"
         runtime = arguments.optional("runtime", options["runtime"], form) or ""

@@ -59,7 +59,7 @@ def prepare(
         The name to create containers from, and how to start them.
 
     Raises:
-        ValueError: a package's specification is not one.
+        ValueError: the name, or a package's specification, is not one.
         ImageError: it cannot be had, cannot serve as a box, or cannot have a package.
 
     Example:
@@ -68,6 +68,7 @@ def prepare(
         ('python', '-m', 'agent_executor')
     """
     specs = packages.normalise(specs)
+    packages.image_name(image)
     progress = progress or (lambda text, part: None)
     if image is None or image == images.default_image():
         name = images.build(engine, progress)

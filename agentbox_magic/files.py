@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import errno
 import io
 import json
 import math
@@ -19,7 +20,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path, PurePath
+from pathlib import PurePath, PurePosixPath
 from typing import IO, Any, Literal, overload
 
 from agent_executor.wire import Header, ProtocolError
@@ -41,6 +42,8 @@ SLOWEST = 64 * 1024
 FLAT = 512
 """What a message counts beside its bytes."""
 MAX_READ = 2**30
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+"""How files of this machine are opened: what is a pipe by then is seen, and not waited for."""
 
 Data = str | bytes | IO[bytes] | IO[str] | Iterable[bytes]
 
@@ -298,16 +301,24 @@ class Files:
             local: what to copy.
             path: the copy's own path in the box.
         """
-        source = arguments.local("local", local)
+        local = arguments.local("local", local)
         path = arguments.path("path", path)
         count = {"files": 0, "size": 0, "skipped": 0}
-        if source.is_file():
-            with source.open("rb") as file:
-                entry = self.write(path, file)
-            return Transfer(1, entry.size, 0)
-        if not source.is_dir():
-            raise FileNotFoundError(f"there is no file or directory {source}")
-        self._send("upload", _tree(source, count), path=path)
+        try:
+            source = os.open(local, _READ)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"there is no file or directory {os.fspath(local)}") from None
+        try:
+            mode = os.fstat(source).st_mode
+            if stat.S_ISREG(mode):
+                with open(source, "rb", closefd=False) as file:
+                    entry = self.write(path, file)
+                return Transfer(1, entry.size, 0)
+            if not stat.S_ISDIR(mode):
+                raise ValueError(f"{os.fspath(local)} is neither a file nor a directory; copy its content to a file")
+            self._send("upload", _tree(source, count), path=path)
+        finally:
+            os.close(source)
         return Transfer(**count)
 
     def download(
@@ -484,22 +495,40 @@ def _piece(one: Any) -> str | bytes:
     return one  # type: ignore[return-value]  # all of them are bytes to what takes them
 
 
-def _tree(root: Path, count: dict[str, int]) -> Iterator[bytes]:
-    """A directory as the pieces of an upload: ``j`` and an entry's JSON, or ``d`` and data."""
+def _tree(root: int, count: dict[str, int]) -> Iterator[bytes]:
+    """An open directory as the pieces of an upload: ``j`` and an entry's JSON, or ``d`` and data. Others may change it
+    meanwhile: no link is followed, whenever it came, and nothing waits for a pipe."""
     yield b"j" + json.dumps({"path": ".", "type": "dir"}).encode()
-    for folder, directories, names in os.walk(root):
+    for folder, directories, names, inside in os.fwalk(".", dir_fd=root):
         for name in [*directories, *names]:
-            path = Path(folder, name)
-            status = path.lstat()
-            entry = {"path": path.relative_to(root).as_posix(), "mode": stat.S_IMODE(status.st_mode)}
+            status = os.stat(name, dir_fd=inside, follow_symlinks=False)
+            path = PurePosixPath(folder, name).as_posix()
             if stat.S_ISDIR(status.st_mode):
-                yield b"j" + json.dumps({**entry, "type": "dir"}).encode()
-            elif stat.S_ISREG(status.st_mode):
-                yield b"j" + json.dumps({**entry, "type": "file"}).encode()
-                with path.open("rb") as file:
-                    while piece := file.read(PIECE - 1):
-                        count["size"] += len(piece)
-                        yield b"d" + piece
-                count["files"] += 1
-            else:
+                entry = {"path": path, "mode": stat.S_IMODE(status.st_mode), "type": "dir"}
+                yield b"j" + json.dumps(entry).encode()
+            elif not stat.S_ISREG(status.st_mode):
                 count["skipped"] += 1
+            else:
+                yield from _regular(inside, name, path, count)
+
+
+def _regular(inside: int, name: str, path: str, count: dict[str, int]) -> Iterator[bytes]:
+    """A file of a directory, if it still is one when it is open."""
+    try:
+        file = os.open(name, _READ | os.O_NOFOLLOW, dir_fd=inside)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            error.filename = path
+            raise
+        count["skipped"] += 1
+        return
+    with open(file, "rb") as opened:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            count["skipped"] += 1
+            return
+        yield b"j" + json.dumps({"path": path, "mode": stat.S_IMODE(status.st_mode), "type": "file"}).encode()
+        while piece := opened.read(PIECE - 1):
+            count["size"] += len(piece)
+            yield b"d" + piece
+        count["files"] += 1

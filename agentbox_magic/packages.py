@@ -1,4 +1,4 @@
-"""What a box is to have beside what its image brings: packages and preloaded modules, checked and in one spelling."""
+"""What a box is made of: the name of an image, packages and preloaded modules, checked and in one spelling."""
 
 from __future__ import annotations
 
@@ -8,6 +8,38 @@ from collections.abc import Iterable, Mapping
 from agentbox_magic import arguments
 
 _ARCHIVE = re.compile(r"\.(zip|whl|tar|tar\.\w+|t[a-z]z2?)$")  # pip takes such a name for a file if there is one
+
+
+_WORD = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_HOST = r"[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?::\d{1,5})?|\[[0-9a-fA-F:]+\](?::\d{1,5})?"
+_IMAGE = re.compile(
+    rf"(?:(?:{_HOST})/)?({_WORD}(?:/{_WORD})*)(?::[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?"
+    r"(?:@[a-z0-9]+(?:[+._-][a-z0-9]+)*:[0-9a-f]{32,128})?|sha256:[0-9a-f]{64}",
+    re.ASCII,
+)
+MAX_IMAGE = 255
+
+
+def image_name(name: str | None) -> str:
+    """The name of an image as engines take it; empty for None, which is the default one.
+
+    >>> image_name("python:3.12-slim"), image_name(None)
+    ('python:3.12-slim', '')
+
+    Raises:
+        TypeError: it is no text.
+        ValueError: no image can have that name.
+    """
+    if name is None:
+        return ""
+    if not isinstance(name, str):
+        raise TypeError(f"image must be a name such as 'python:3.12-slim', not {type(name).__name__}")
+    match = _IMAGE.fullmatch(name)
+    if match is None or len(match[1] or "") > MAX_IMAGE or len(name) > 3 * MAX_IMAGE:
+        raise ValueError(f"{ascii(name)[:100]} is no name of an image; give one such as 'python:3.12-slim'")
+    if re.match(r"scratch(?:[:@]|\Z)", name):
+        raise ValueError("scratch is the empty image, in which nothing can run; give one such as 'python:3.12-slim'")
+    return name
 
 
 def split(text: str) -> list[str]:

@@ -12,6 +12,7 @@ from agentbox_magic import disk
 from agentbox_magic.channel import parse
 from agentbox_magic.errors import TransferError
 from agentbox_magic.limits import format_size
+from agentbox_magic.text import show_bidi
 
 MAX_DEPTH = 64
 
@@ -98,7 +99,8 @@ class Receiver:
         outside = name.startswith("/") or ".." in parts or not parts
         if outside or len(parts) > MAX_DEPTH or any(unicodedata.category(character) == "Cc" for character in name):
             raise TransferError(f"the name {name[:100]!r} cannot be one of a copy; rename it in the box")
-        return self._folder / "root" / name
+        # A name must not deceive whoever sees it in a list: what turns the direction of text is written as its code.
+        return self._folder / "root" / show_bidi(name)
 
     def close(self) -> None:
         """Close the file that is being written."""

@@ -735,7 +735,7 @@ def _plan(
     arguments.callback("progress", progress)
     ends = DETACHED_LIFETIME if detached else None
     box = hardening.Box(
-        image=arguments.optional("image", image, "the name of an image, or None for ours") or "",
+        image=specifications.image_name(arguments.optional("image", image, "the name of an image, or None for ours")),
         runtime=arguments.optional("runtime", runtime, "the name of a runtime, or None for the engine's default") or "",
         env=arguments.environment("env", env),
         cwd=None if cwd is None else arguments.text("cwd", arguments.path("cwd", cwd)),

@@ -106,3 +106,21 @@ def test_modes_of_a_box_are_the_owners_only(tmp_path: Path, mode: int) -> None:
     receiver.add(*entry("a", mode=mode))
     receiver.close()
     assert stat.S_IMODE((tmp_path / "root" / "a").stat().st_mode) == 0o700
+
+
+def test_names_that_deceive_are_written_with_their_codes(tmp_path: Path) -> None:
+    receiver = Receiver(tmp_path, 100, 10)
+    for message in (entry("invoice\u202efdp.exe"), entry("a\u2066b", "dir"), entry("a\u2066b/c\u200f")):
+        receiver.add(*message)
+    receiver.close()
+    made = sorted(path.relative_to(receiver.made).as_posix() for path in receiver.made.rglob("*"))
+    assert made == ["a<U+2066>b", "a<U+2066>b/c<U+200F>", "invoice<U+202E>fdp.exe"]
+
+
+def test_two_names_that_become_one_are_refused(tmp_path: Path) -> None:
+    receiver = Receiver(tmp_path, 100, 10)
+    receiver.add(*entry("a<U+202E>"))
+    with pytest.raises(TransferError, match="cannot be written here") as caught:
+        receiver.add(*entry("a\u202e"))
+    assert "\u202e" not in str(caught.value)
+    receiver.close()

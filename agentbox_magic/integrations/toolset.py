@@ -129,6 +129,11 @@ class Toolset:
         wrong = [one for one, value in arguments.items() if one not in tool.parameters or not isinstance(value, str)]
         if missing or wrong:
             return Answer(f"{name} takes {', '.join(tool.parameters)}, as strings and nothing else.", failed=True)
+        for one, value in arguments.items():
+            try:
+                str(value).encode()
+            except UnicodeEncodeError:
+                return Answer(f"{one} has half of a surrogate pair, which is no character.", failed=True)
         try:
             return self._do[name](**arguments)
         except SandboxError as error:  # first: a TimeLimitError is an OSError too

@@ -162,6 +162,10 @@ def parse_cell(line: str, defaults: Mapping[str, Any] | None = None) -> CellOpti
         max_transfer = parse_size(wanted.get("max_transfer", "64m"))
     except ValueError as error:
         raise UsageError(f"%%sandbox: --max-transfer {error}") from None
+    try:
+        packages.image_name(wanted.get("image") or None if options.image is None else options.image)
+    except ValueError as error:
+        raise UsageError(f"%%sandbox: --image: {error}") from None
     inputs, outputs = _names("-i", options.input), _names("-o", options.output)
     if (inputs or outputs) and options.language not in (None, "python"):
         raise UsageError(f"%%sandbox: -i and -o are for Python, not for {options.language}; use files there")

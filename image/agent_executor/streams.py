@@ -13,6 +13,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from agent_executor.wire import MAX_PAYLOAD
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -23,14 +25,16 @@ MAX_TEXT = 64 * 1024
 """Longest exception text and traceback sent, in characters."""
 
 
-def encode_bundle(data: dict[str, Any]) -> tuple[list[list[Any]], bytes]:
+def encode_bundle(data: dict[str, Any], most: int = MAX_PAYLOAD) -> tuple[list[list[Any]], bytes]:
     """A MIME bundle as ``[[mime, size], ...]`` and one payload: text as UTF-8, images as they are, the rest as JSON.
+
+    What is longer than a display may be (``most`` bytes) loses its largest forms, and says so in its text; text itself
+    keeps its head.
 
     >>> encode_bundle({"text/plain": "42", "image/png": b"..."})
     ([['text/plain', 2], ['image/png', 3]], b'42...')
     """
-    parts: list[list[Any]] = []
-    payload = []
+    forms: dict[str, bytes] = {}
     for mime, value in data.items():
         is_binary = mime == "application/pdf" or (mime.startswith("image/") and mime != "image/svg+xml")
         if is_binary and isinstance(value, str):
@@ -44,9 +48,29 @@ def encode_bundle(data: dict[str, Any]) -> tuple[list[list[Any]], bytes]:
                 raw = json.dumps(value).encode()
             except (TypeError, ValueError, RecursionError):
                 continue
-        parts.append([str(mime)[:200], len(raw)])
-        payload.append(raw)
-    return parts[:20], b"".join(payload[:20])
+        forms[str(mime)[:200]] = raw
+    forms = dict(list(forms.items())[:20])
+    if sum(map(len, forms.values())) > most:
+        forms = _cut(forms, most)
+    return [[mime, len(raw)] for mime, raw in forms.items()], b"".join(forms.values())
+
+
+def _cut(forms: dict[str, bytes], most: int) -> dict[str, bytes]:
+    """Forms that are too long together, without the largest ones, and with a text that says which those were."""
+    text = forms.pop("text/plain", b"")
+    gone = []
+    room = most - min(len(text), most // 4) - 10_000
+    while forms and sum(map(len, forms.values())) > room:
+        largest = max(forms, key=lambda mime: len(forms[mime]))
+        gone.append(f"[{largest} of {len(forms.pop(largest)):,} bytes is too large to be shown]")
+    left = most - sum(map(len, forms.values())) - 10_000
+    if len(text) > left:
+        gone.insert(0, f"[... {len(text) - left:,} more bytes of text ...]")
+        text = text[:left].decode("utf-8", "ignore").encode()
+    return {
+        "text/plain": b"\n".join([*([text] if text else []), *(one.encode("utf-8", "replace") for one in gone)]),
+        **forms,
+    }
 
 
 def cut_ours(trace: TracebackType | None) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
+import pytest
+
 from agentbox_magic.integrations.openai import schemas, tool_message
 from agentbox_magic.integrations.toolset import TOOLS, Toolset
 
@@ -36,3 +38,23 @@ def test_a_sandbox_that_ended_is_replaced() -> None:
         tools.call("run_code", {"code": "x = 1"})
         tools.box.kill()
         assert "NameError" in tools.call("run_code", {"code": "x"}).text
+
+
+HALF = "\ud800"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("run_code", {"code": HALF}), ("run_command", {"command": f"ls {HALF}"}), ("read_file", {"path": HALF}),
+     ("write_file", {"path": "x", "content": HALF}), ("list_files", {"path": HALF}), (HALF, {}),
+     ("run_code", {HALF: "1"})],
+)  # fmt: skip
+def test_half_a_surrogate_pair_is_the_model_s_mistake(name: str, arguments: dict[str, str]) -> None:
+    """It is told so, before there is a box."""
+    tools = Toolset()
+    answer = tools.call(name, arguments)
+    assert answer.failed
+    answer.text.encode()
+    assert tools._box is None
+    message = tool_message(tools, {"id": "1", "function": {"name": name, "arguments": json.dumps(arguments)}})
+    json.dumps(message, ensure_ascii=False).encode()
