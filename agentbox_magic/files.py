@@ -298,8 +298,11 @@ class Files:
         """Copy a file or a directory of this machine into the box. Symlinks and other odd entries stay.
 
         Args:
-            local: what to copy.
+            local: what to copy. If it is a link itself, what it points to.
             path: the copy's own path in the box.
+
+        Raises:
+            ValueError: ``local`` is neither a file nor a directory.
         """
         local = arguments.local("local", local)
         path = arguments.path("path", path)

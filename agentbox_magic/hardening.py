@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import secrets
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 

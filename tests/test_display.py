@@ -444,6 +444,8 @@ def patterns(reference: str) -> str:
         ),
         ("<style>p{display:grid;grid-template:repeat(99999,1px)/1fr}</style>", "thousands of columns"),
         ("<style>p{columns:99999}</style>", "thousands of columns"),
+        ('<p style="display:grid;grid-template-columns:repeat(99999, 1px)"></p>', "thousands of columns"),
+        ('<p style="grid-row: 1 / 99999"></p>', "thousands of columns"),
         (f"<style>p:after{{content:'{'x' * 9999}'}}</style>{'<p></p>' * 300}", "too much text"),
         (
             f"<style>p{{box-shadow:0 0 9px red}}{'a{filter:blur(9px)}' * 99}</style>{'<p></p>' * 3000}",
@@ -467,6 +469,8 @@ def test_what_costs_too_much_is_known(page: str, why: str) -> None:
         "<table>" + "<tr>" + "<td>1</td>" * 10 + "</tr>" * 4000 + "</table>",
         '<table><tr><th colspan="100%">x</th></tr><tr><td rowspan="50" title="<style>">x</td></tr></table>',
         "<style>.a > td::before{content:'▸ ';grid-column:1/-1}@media (width){}</style><table></table>",
+        "<style>.column1200{width:1200px}.b{grid-template-columns:minmax(1000px,1fr) 20px #a12345}</style><b></b>",
+        '<td title="column 2024" class="grid" id="column-2024">x</td>',
         '<style>.a{fill:url(#g)}</style><svg><linearGradient id="g"></linearGradient><rect class="a"></rect></svg>',
         '<svg><path id="m"></path>'
         + '<use href="#m" clip-path="url(#c)"></use>' * 20_000

@@ -31,7 +31,10 @@ _ID = re.compile(r'\sid="([^"]*)"')
 _HREF = re.compile(r'\s(?:xlink:)?href="#([^"]*)"')
 _REFERENCE = re.compile(r"""(?:([\w-]+)\s*[=:]\s*["']?\s*)?url\(([^)#]*)#([^)]*)""", re.IGNORECASE)
 _POINTS = re.compile(r'\s(?:d|points)="([^"]*)"')
-_MANY = re.compile(r"(?:repeat\(|\bgrid|\bcolumn)[^;}]{0,300}?\d{4}", re.IGNORECASE)
+_MANY = re.compile(
+    r"repeat\(\s*\d{4}|\b(?:grid|column)[\w-]*\s*:[^;{}]{0,300}?(?<![\w#.])\d{4,}(?![\d.]*[a-z%])", re.IGNORECASE
+)
+_STYLE = re.compile(r'\sstyle="([^"]*)"')
 _STRING = re.compile(r'"[^"]*"|\'[^\']*\'')
 _IMAGES = re.compile(r"d\s*a\s*t\s*a\s*:(?!font|application/)", re.IGNORECASE)
 _EFFECT = re.compile(r"filter|shadow|blend|mask|gradient\(", re.IGNORECASE)
@@ -115,6 +118,8 @@ def _read(page: str) -> tuple[list[_Element], list[str]]:
             end = len(page) if end < 0 else end
             sheets.append(page[start:end].replace("<!--", ""))
             size += end - start
+        if "style" in attributes and (style := _STYLE.search(attributes)) and _MANY.search(unescape(style[1])):
+            raise TooHeavyError("its style makes thousands of columns")
         elements[path[-1]].children.append(len(elements))
         elements.append(_Element(tag, attributes, _PARTS.get(tag, 1)))
         cells += _cells(tag, attributes)
@@ -181,8 +186,6 @@ def _check_references(elements: list[_Element], css: str, count: int) -> None:
             if target := _target(ids, name):
                 needs[number].append((target, 1))
         attributes = css_text(unescape(one.attributes))
-        if _MANY.search(attributes):
-            raise TooHeavyError("its style makes thousands of columns")
         for where, name in _urls(attributes):
             if target := _target(ids, name):
                 times = 1 if where in _ONCE else below[number]
