@@ -317,7 +317,7 @@ def _read_column(decoder: Decoder, node: Any, depth: int) -> Any:
     if tag == "zoned":
         moments, zone = fields(content, 2)
         array = pd.DatetimeIndex(_read_column(decoder, moments, depth))
-        return array.tz_localize("UTC").tz_convert(zone_of(zone)).array
+        return array.tz_localize("UTC").tz_convert(_zone(zone)).array
     if tag == "masked":
         name, values, mask = fields(content, 3)
         values, mask = _read_column(decoder, values, depth), _read_column(decoder, mask, depth)
@@ -412,10 +412,16 @@ def _read_multi(decoder: Decoder, content: Any, depth: int) -> Any:
     )
 
 
+def _zone(node: Any) -> Any:
+    """A time zone as pandas itself makes it of a name: to version 2, whose are pytz's, zoneinfo's are others."""
+    zone = zone_of(node)
+    return node if isinstance(node, str) else zone
+
+
 def _read_timestamp(decoder: Decoder, content: Any, depth: int) -> Any:
     number, unit, zone = fields(content, 3)
     moment = _need("pandas").Timestamp(_need("numpy").datetime64(number, unit))
-    return moment if zone is None else moment.tz_localize("UTC").tz_convert(zone_of(zone))
+    return moment if zone is None else moment.tz_localize("UTC").tz_convert(_zone(zone))
 
 
 def _read_timedelta(decoder: Decoder, content: Any, depth: int) -> Any:

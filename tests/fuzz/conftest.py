@@ -6,11 +6,13 @@ What is fuzzed needs no engine: the image that other tests wait for is not built
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+collect_ignore = [] if importlib.util.find_spec("atheris") else ["fuzz_reader.py"]
 SECONDS = float(os.environ.get("AGENTBOX_FUZZ_SECONDS", "0"))
 
 # The machine's load is no property of the code: deadlines are asserted where something could hang, not per example.
