@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 WIDTH, HEIGHT, LEFT, TOP, GAP = 720, 120, 70, 40, 36
 PANELS = {
-    "rss": ("memory of the host process (MiB): as it is, and after malloc_trim", ("rss", "kept"), 2**20),
+    "rss": (
+        "memory of the host process (MiB): as it is (blue), and after malloc_trim (orange)",
+        ("rss", "kept"),
+        2**20,
+    ),
     "fds": ("descriptors of the host process", ("fds",), 1),
     "threads": ("threads of the host process", ("threads",), 1),
     "containers": ("containers on the engine, two of which wait", ("containers",), 1),
@@ -26,7 +31,7 @@ def svg(samples: Sequence[dict[str, float]], title: str) -> str:
     ]
     for number, (about, names, unit) in enumerate(PANELS.values()):
         top = TOP + number * (HEIGHT + GAP)
-        most = max(one[name] / unit for one in samples for name in names) * 1.1 or 1
+        most = 2 * math.ceil(max(one[name] / unit for one in samples for name in names) * 0.55 or 1)
         out.append(f'<text x="{LEFT}" y="{top + 12}">{about}</text>')
         for part in (0.0, 0.5, 1.0):
             y = top + 18 + HEIGHT * (1 - part)
