@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-from agentbox_magic import hardening, owner, will
+from agentbox_magic import hardening, owner, relay, will
 from agentbox_magic.engine import Engine
 from agentbox_magic.errors import SandboxError
 
@@ -64,6 +64,8 @@ def execute(dead: str) -> None:
             until = time.monotonic() + will.LATE_SECONDS
         found = removed
         time.sleep(will.LOOK_SECONDS)
+    with contextlib.suppress(SandboxError, OSError):
+        relay.sweep_locks()
 
 
 if __name__ == "__main__":

@@ -91,7 +91,8 @@ def folder() -> Path:
 
 
 def sweep() -> None:
-    """Remove the sockets of relays that were killed."""
+    """Remove the sockets of relays that were killed, and what was left of locks."""
+    sweep_locks()
     for path in folder().iterdir():
         if path.suffix:
             continue
@@ -100,6 +101,15 @@ def sweep() -> None:
                 _dial(path.name).close()
             except (ConnectionRefusedError, FileNotFoundError):
                 path.unlink(missing_ok=True)
+
+
+def sweep_locks() -> None:
+    """Remove the files of locks whose holders were killed."""
+    for path in folder().glob("*.lock"):
+        with contextlib.suppress(OSError), path.open("r+") as file:  # somebody else removes it, or it is held
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(path, file.fileno()):
+                path.unlink()
 
 
 def _socket_path(container: str) -> Path:

@@ -96,3 +96,28 @@ def test_a_folder_that_others_can_reach_is_not_used(
         path.write_text("")
     with pytest.raises(SandboxError, match="is not a directory that is this user's alone"):
         relay.folder()
+
+
+def test_the_lock_of_a_killed_process_is_removed_and_a_held_one_stays() -> None:
+    code = (
+        "import sys; from agentbox_magic import relay\n"
+        "with relay.only_one(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
+    )
+    names = [f"test-{os.getpid()}-{number}" for number in range(2)]
+    holders = [
+        subprocess.Popen([sys.executable, "-c", code, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for name in names
+    ]
+    for holder in holders:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+    left, held = (relay.folder() / f"{name}.lock" for name in names)
+    holders[0].kill()
+    holders[0].wait()
+    assert left.exists()
+    relay.sweep()
+    assert (left.exists(), held.exists()) == (False, True)
+    for holder in holders:
+        with holder:
+            pass
+    assert not held.exists()
