@@ -25,7 +25,7 @@ from agentbox_magic.execution import Execution
 from agentbox_magic.limits import Limits, format_size
 
 SLOW_SECONDS = 1.0
-UNWIND_SECONDS = 2.0
+UNWIND_SECONDS = 3.0
 """How long a run may take to end when it is interrupted because its caller's own function failed."""
 QUIET_SECONDS = 2.75
 """From a deadline until nothing but the reply is taken: the supervisor has ended the run by then."""

@@ -28,6 +28,7 @@ DEAF = 64 * 1024 * 1024
 """Bytes waiting for a child above which it is killed, because it does not read its socket."""
 CHUNKS = 64
 """How many pieces one system call writes, at most."""
+REST_SECONDS = 0.002
 FORK_ATTEMPTS = 100
 KILL_SECONDS = 5.0
 SPARE_SECONDS = 1.0
@@ -112,6 +113,7 @@ class Child:
         request: what the host asked of it, if it is a file operation or a port, until it is answered.
         input_replies: requests to write to its stdin that have not been answered yet.
         stdin_ends: end of file comes after what is waiting.
+        rest_until: when its pipes are looked at again, on the monotonic clock; see :meth:`Children.rest`.
     """
 
     def __init__(
@@ -138,6 +140,7 @@ class Child:
         self.stdin_ends = False
         self.ends: list[int] = []
         self.unwanted = False
+        self.rest_until: float | None = None
         self._outbox = None if control is None else Outbox(selector, os.dup(control.fileno()))
 
     @property
@@ -340,7 +343,25 @@ class Children:
         if child.control is not None:
             self._selector.register(child.control, selectors.EVENT_READ, lambda: self._on_message(child))
         for name, fd in child.pipes.items():
-            self._selector.register(fd, selectors.EVENT_READ, lambda name=name: self._on_output(child, name))
+            self._watch_pipe(child, name, fd)
+
+    def _watch_pipe(self, child: Child, name: str, fd: int) -> None:
+        self._selector.register(fd, selectors.EVENT_READ, lambda: self._on_output(child, name))
+
+    def rest(self, child: Child, name: str) -> None:
+        """Look at a pipe no more for a moment: what is being written in small pieces is then read at once."""
+        fd = child.pipes.get(name)
+        if fd is not None and fd in self._selector.get_map():
+            self._selector.unregister(fd)
+            child.rest_until = child.rest_until or time.monotonic() + REST_SECONDS
+
+    def wake(self, child: Child) -> None:
+        """Look at all its pipes again."""
+        child.rest_until = None
+        if self._reading:
+            for name, fd in child.pipes.items():
+                if fd not in self._selector.get_map():
+                    self._watch_pipe(child, name, fd)
 
     def unwatch(self, child: Child) -> None:
         """Do not read a child any more."""

@@ -11,7 +11,7 @@ from agent_executor.cgroup import Cgroup
 from agent_executor.wire import MAX_PAYLOAD, Header
 
 SAMPLE_SECONDS = 0.1
-HOLD_SECONDS = 0.05
+HOLD_SECONDS = 0.1
 """How long text is held that does not end in a newline: longer than a process waits for its turn on a busy machine."""
 MAX_HELD = 256 * 1024
 MAX_RESULTS_BYTES = 64 * 1024 * 1024
@@ -159,6 +159,7 @@ class Run:
         self._held = bytearray()
         self._held_name = ""
         self._held_until: float | None = None
+        self._held_since = 0.0
 
     def hold(self, name: str, data: bytes) -> list[tuple[str, bytes]]:
         """What to pass on now that the code has written this, each piece with the stream it is of.
@@ -172,16 +173,28 @@ class Run:
         self._held += data
         if data.endswith(b"\n") or len(self._held) >= MAX_HELD:
             return before + self.release()
+        now = time.monotonic()
         if self._held_until is None:
-            self._held_until = time.monotonic() + HOLD_SECONDS
+            self._held_since = now
+        self._held_until = min(now, self._held_since + HOLD_SECONDS) + HOLD_SECONDS
         return before
+
+    @property
+    def holds(self) -> bool:
+        """Whether there is text that waits for more."""
+        return self._held_until is not None
 
     def release(self, now: float | None = None) -> list[tuple[str, bytes]]:
         """What is held; with a time, only if it has been held for long enough by then."""
         if self._held_until is not None and now is not None and now < self._held_until:
             return []
         self._held_until = None
-        held, self._held = bytes(self._held), bytearray()
+        # In a flow of lines the last one is the one that goes on.
+        whole = self._held.rfind(b"\n") + 1 if now is not None else 0
+        end = whole or len(self._held)
+        held, self._held = bytes(self._held[:end]), self._held[end:]
+        if self._held and now is not None:
+            self._held_since, self._held_until = now, now + HOLD_SECONDS
         return [(self._held_name, held)] if held else []
 
     def start(self) -> None:

@@ -260,7 +260,7 @@ class Shell:
     def _rehearse(self) -> None:
         """Make a traceback that nobody sees."""
         teller = self._shell.InteractiveTB
-        before = teller.tb
+        before = getattr(teller, "tb", None)
         try:
             raise RuntimeError
         except RuntimeError:

@@ -76,7 +76,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         with contextlib.suppress(OSError):
             Names(self._selector)
-        self._children = Children(self._selector, self._read_control, self._read_output)
+        self._children = Children(self._selector, self._read_control, self._on_output)
         self._spawner = Spawner(
             self._selector, self._children, first, preload=preload, path=path, cwd=cwd,
             on_loaded=self._loaded, on_worker=self._worker_came, on_failure=self._worker_failed,
@@ -126,6 +126,8 @@ class Supervisor:
             for child in self._children:
                 if child.stdin is not None:
                     self._services.answer_input(child)
+                if child.rest_until is not None and time.monotonic() >= child.rest_until:
+                    self._children.wake(child)
                 if child.run:
                     self._tick(child, child.run)
             self._watch_sockets()
@@ -139,6 +141,7 @@ class Supervisor:
         times = [child.run.next_event() for child in self._children if child.run]
         others = (self._end, self._sockets.next_look(bool(times)), self._spawner.next_event())
         times += [moment for moment in others if moment is not None]
+        times += [child.rest_until for child in self._children if child.rest_until is not None]
         return min(LONGEST_WAIT, max(0.0, min(times) - time.monotonic())) if times else None
 
     def _watch_sockets(self) -> None:
@@ -446,6 +449,11 @@ class Supervisor:
                 self._host.reply(request, error.strerror or str(error), errno.errorcode.get(error.errno or 0, "EIO"))
 
     # -- children -----------------------------------------------------------------------------------------------------
+
+    def _on_output(self, child: Child, name: str) -> None:
+        self._read_output(child, name)
+        if child.run and child.run.holds:
+            self._children.rest(child, name)
 
     def _read_output(self, child: Child, name: str) -> None:
         """Pass on what the child's processes wrote: at most a pipe's worth, so that one writer cannot hold the loop.
