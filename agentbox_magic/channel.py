@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from agent_executor.wire import Assembler, Decoder, Header, ProtocolError, encode_message, is_id, weight
-from agentbox_magic import forks, memory
+from agentbox_magic import forks
 from agentbox_magic.outbox import LOOK_SECONDS, Outbox, keep
 from agentbox_magic.text import clean
 
@@ -326,7 +326,6 @@ class Channel:
             self._pipe.close()
             for call in (self._hello, *list(self._calls.values())):
                 call.put(None)
-            memory.give_back()
 
     def _read_messages(self) -> None:
         # The stream begins with the nonce of our greeting: what came before it was meant for an earlier owner.

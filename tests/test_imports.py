@@ -57,7 +57,7 @@ def test_every_exported_name_exists() -> None:
 
 ROWS = [
     {"limits", "config", "packages", "errors", "text", "resources", "owner", "forks", "disk", "scratch",
-     "memory", "cost", "arguments", "deadline"},
+     "cost", "arguments", "deadline"},
     {"endpoint", "engine", "hardening", "images", "wheels", "derived", "traits", "readback", "badge", "ssh",
      "uids", "will"},
     {"channel", "outbox", "collector", "execution", "records", "values"},
