@@ -15,17 +15,20 @@ What an engine may lack, such as AppArmor, is told as absent, with what to do, a
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import secrets
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from agent_executor.wire import NEW_HOST, encode
 from agentbox_magic import badge, derived, hardening, readback
 from agentbox_magic.engine import Engine
-from agentbox_magic.errors import PolicyError
+from agentbox_magic.errors import PolicyError, SandboxError
 from agentbox_magic.images import Progress
 from agentbox_magic.launch import launch
 from agentbox_magic.limits import Limits, format_size
@@ -35,6 +38,9 @@ from agentbox_magic.traits import Traits
 
 LIMITS = Limits(mem=128 * 2**20, cpus=0.3, pids=32, timeout=30.0)
 """Of the box that is attacked: small, so that running into them is quick."""
+
+DETACHED_SECONDS = 60.0
+"""The lifetime of the box whose pipe is attacked."""
 
 GONE_SECONDS = 20.0
 """How long a busy engine may take to remove a container."""
@@ -146,6 +152,13 @@ class _Patient:
             self.containers.append(self._box.sandbox_id)
         return self._box
 
+    def detached(self) -> Sandbox:
+        """Another one, which outlives its host for a minute."""
+        what = replace(self._what, detached=True, lifetime=DETACHED_SECONDS)
+        box = Sandbox(launch(self._engine, LIMITS, what), LIMITS, True)
+        self.containers.append(box.sandbox_id)
+        return box
+
     def suffer(self, code: str) -> str:
         """Run an attack; what it said, or how it ended."""
         run = self.box().run_code(code)
@@ -176,6 +189,7 @@ def run(engine: Engine, runtime: str = "", progress: Progress | None = None) -> 
         with _Patient(engine, runtime, progress) as patient:
             kind = traits.kind(runtime)
             checks = [*_inside(patient, kind), *_outside(engine, patient.box(), kind)]
+            checks += [_reset(patient.box()), _other_host(patient.detached())]
         gone = _within(GONE_SECONDS, lambda: all(engine.inspect(container) is None for container in patient.containers))
         checks.append(Check("nothing is left of a box", gone, "ended it and asked the engine", _REPORT))
     except PolicyError as error:
@@ -414,6 +428,70 @@ def _inside(patient: _Patient, kind: str) -> Iterator[Check]:
     yield Check("memory is bounded", hungry in ("oom", "lost"), how, advice)
     if kind == "runc":  # a kernel of its own ends with its memory
         yield Check("a box outlives its code", box.is_running(), "looked after that", _REPORT)
+
+
+_SEARCH = """
+import hashlib, os
+def search(data):
+    at, words = data.find(head), 0
+    while at >= 0:
+        words += hashlib.sha256(data[at + len(head):at + 2 * len(head)]).hexdigest() == digest
+        at = data.find(head, at + 1)
+    return words
+count = 0
+with open('/proc/self/maps') as maps: lines = maps.read().splitlines()
+with open('/proc/self/mem', 'rb', buffering=0) as memory:
+    for line in lines:
+        start, end = (int(number, 16) for number in line.split()[0].split('-'))
+        for at in range(start, end, 2**20):
+            try:
+                memory.seek(at)
+                count += search(memory.read(min(end - at, 2**20 + 200)))
+            except (OSError, OverflowError, ValueError): pass  # not readable, or the kernel's own
+for name in ('environ', 'cmdline'):
+    with open(f'/proc/self/{name}', 'rb') as file: count += search(file.read())
+for at, _, names in (entry for root in ('/workspace', '/tmp', '/dev/shm') for entry in os.walk(root)):
+    for name in names:
+        try:
+            with open(os.path.join(at, name), 'rb') as file: count += search(file.read())
+        except OSError: pass
+print(count)
+"""
+"""Counts a secret in all that code can read; of the secret it knows the first half, and a digest of the second."""
+
+
+def _reset(box: Sandbox) -> Check:
+    """Whether code after a reset finds what code before it was given."""
+    head, tail = secrets.token_hex(16), secrets.token_hex(16)
+    digest = hashlib.sha256(tail.encode()).hexdigest()
+    search = f"head, digest = {head!r}.encode(), {digest!r}\n{_SEARCH}"
+    box.push({"secret": head + tail})
+    box.files.write("/workspace/secret", head + tail)
+    box.run_code("import os; held = os.environ['SECRET']; print(held)", envs={"SECRET": head + tail})
+    before = box.run_code(search).stdout.strip()
+    name, how = "a reset leaves nothing", "gave it a secret, reset it and searched memory and files"
+    try:
+        box.reset()
+    except SandboxError as error:  # it has been killed, as a box is that cannot be reset
+        return Check(name, None, f"{how}: it cannot be reset here ({clean(str(error), colour=False)[:80]})", "")
+    after = box.run_code(search).stdout.strip()
+    if not before.isdigit() or before == "0":  # then to find nothing proves nothing
+        return Check(name, None, f"{how}: the search did not find it before, either", "")
+    return Check(name, after == "0", f"{how}: found {before} times before, {after or 'no answer'} after", _REPORT)
+
+
+def _other_host(box: Sandbox) -> Check:
+    """Whether what is carried for code into a detached box is taken for a new host of it."""
+    request = encode({"type": "lifetime_request", "id": 1, "seconds": 100 * DETACHED_SECONDS})
+    try:
+        box.files.write("/workspace/file", bytes(2**20) + NEW_HOST + request)
+        box.push({"pushed": NEW_HOST + request})
+        left = box._link.info()["lifetime"]
+    finally:
+        box.kill()
+    holds = isinstance(left, (int, float)) and left <= DETACHED_SECONDS
+    how = "carried the words of a new host, who asks for more time, as a file and as a value"
+    return Check("code cannot speak as the host", holds, f"{how}: {_SAID['Holds'] if holds else 'it worked'}", _REPORT)
 
 
 # -- from outside -----------------------------------------------------------------------------------------------------

@@ -85,6 +85,16 @@ def test_what_is_missing_is_found_and_nothing_else(monkeypatch: pytest.MonkeyPat
     assert found in (wanted, wanted - {"CPU time is bounded"}), str(report)  # of which a busy machine may not tell
 
 
+def test_a_reset_that_leaves_something_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control of that check: where nothing is reset, the secret is still there."""
+    with Sandbox.create() as box:
+        check = doctor._reset(box)
+        assert check.holds, check
+        monkeypatch.setattr(Sandbox, "reset", lambda self: None)
+        check = doctor._reset(box)
+        assert check.word == "FAILS", check
+
+
 def test_a_box_that_does_not_start_for_want_of_a_wall(
     monkeypatch: pytest.MonkeyPatch, boxes: Callable[[], set[str]]
 ) -> None:
