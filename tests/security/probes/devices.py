@@ -7,7 +7,7 @@ from security.probes.probe import Probe
 from agentbox_magic import hardening
 from agentbox_magic.limits import Limits
 
-NAMES = {item.partition("=")[0] for item in hardening.environment(Limits(), hardening.Box(), "")} | {"HOSTNAME"}
+NAMES = {item.partition("=")[0] for item in hardening.environment(Limits(), hardening.Box())} | {"HOSTNAME"}
 """The variables of a box; the last one is the engine's."""
 
 PROBES = [
