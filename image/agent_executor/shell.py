@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import codeop
 import contextlib
 import importlib
 import os
@@ -101,6 +102,11 @@ class _Hook(DisplayHook):
 
 
 class _Compiler(CachingCompiler):
+    def __init__(self) -> None:
+        super().__init__()
+        # Code here is never a line of more to come: from Python 3.13 on an open bracket is _IncompleteInputError with it.
+        self.flags &= ~getattr(codeop, "PyCF_ALLOW_INCOMPLETE_INPUT", 0)
+
     def get_code_name(self, raw_code: str, transformed_code: str, number: int) -> str:
         """Names a cell by a sum of its text. By its SHA-1, as IPython does, it would take OpenSSL: 4 MB of each box."""
         return f"<ipython-input-{number}-{binascii.crc32(raw_code.encode('utf-8', 'replace')):08x}>"
