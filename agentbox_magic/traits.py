@@ -38,7 +38,8 @@ class Traits:
         kernel: the version of its kernel.
         rootless: it runs without root, in a user namespace.
         userns: users in a container are others on the host.
-        apparmor: the AppArmor profile of a box: ours, ``"docker-default"``, or empty where the kernel has none.
+        apparmor: the AppArmor profile to ask for: ours, ``"docker-default"``, or empty where the engine can set none
+            or has one of its own.
         runtimes: name and kind: ``"runc"`` for what starts a process of the host's kernel, ``"gvisor"``, ``"vm"``.
         runtime: the name of the default.
     """
@@ -61,18 +62,23 @@ class Traits:
         words = ",".join(map(str, info.get("SecurityOptions") or [])).split(",")
         options = {word.removeprefix("name=") for word in words if word.startswith("name=")}
         local = url.startswith("unix://") and info.get("Name") == socket.gethostname()
-        apparmor = "docker-default" if "apparmor" in options else ""
-        if apparmor and local and _profile_is_loaded():
-            apparmor = APPARMOR
-        names = {component.get("Name") for component in version.get("Components") or []}
+        podman = "Podman Engine" in {component.get("Name") for component in version.get("Components") or []}
+        rootless = "rootless" in options or bool(info.get("Rootless"))
+        apparmor = ""
+        if "apparmor" in options and not rootless:  # only root may set a profile, whatever the kernel has
+            apparmor = (
+                "" if podman else "docker-default"
+            )  # Podman's own has its version in its name, and is its default
+            if local and _profile_is_loaded():
+                apparmor = APPARMOR
         return cls(
-            podman="Podman Engine" in names,
+            podman=podman,
             version=version["Version"],
             architecture=version["Arch"],
             local=local,
             cgroup=int(info.get("CgroupVersion") or 1),
             kernel=tuple(map(int, re.findall(r"\d+", info.get("KernelVersion") or "")[:2])) or TCP_BUFFERS,
-            rootless="rootless" in options or bool(info.get("Rootless")),
+            rootless=rootless,
             userns="userns" in options,
             apparmor=apparmor,
             runtimes={name: _kind(name, known) for name, known in (info.get("Runtimes") or {}).items()},

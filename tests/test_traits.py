@@ -70,6 +70,12 @@ def test_the_apparmor_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(traits, "_profile_is_loaded", lambda: True)
     assert "apparmor=agentbox" in translated(engine(SecurityOptions=options))["SecurityOpt"]
     assert "apparmor=docker-default" in translated(engine("ssh://there", SecurityOptions=options))["SecurityOpt"]
+    # Rootless engines tell of the kernel's, and refuse a container with a profile; Podman has a default of its own.
+    assert engine(SecurityOptions=[*options, "name=rootless"]).apparmor == ""
+    podman = {**VERSION, "Components": [{"Name": "Podman Engine"}]}
+    info = {"CgroupVersion": "2", "SecurityOptions": options, "Name": "there"}
+    assert Traits.of(HERE, podman, info).apparmor == ""
+    assert Traits.of(HERE, podman, {**info, "Name": socket.gethostname()}).apparmor == "agentbox"
 
 
 @pytest.mark.skipif(shutil.which("apparmor_parser") is None, reason="there is no apparmor_parser")

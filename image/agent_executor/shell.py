@@ -104,7 +104,7 @@ class _Hook(DisplayHook):
 class _Compiler(CachingCompiler):
     def __init__(self) -> None:
         super().__init__()
-        # Code here is never a line of more to come: from Python 3.13 on an open bracket is _IncompleteInputError with it.
+        # Nobody is to go on with a line: with this flag an open bracket is _IncompleteInputError from Python 3.13 on.
         self.flags &= ~getattr(codeop, "PyCF_ALLOW_INCOMPLETE_INPUT", 0)
 
     def get_code_name(self, raw_code: str, transformed_code: str, number: int) -> str:
