@@ -151,7 +151,7 @@ class World:
 
     def forget_detached(self) -> None:
         """Boxes that are to outlive their host are no remains of it."""
-        for one in self.docker("ps", "-q", "--no-trunc", f"--filter=label={hardening.RESYNC}"):
+        for one in self.docker("ps", "-q", "--no-trunc", f"--filter=label={hardening.MAKER}"):
             self.known.add(one)
             self.docker("rm", "-f", one)
         for process in self.part("relay"):
