@@ -365,7 +365,7 @@ def test_a_character_that_the_cap_cuts_hurts_no_other(box: Sandbox) -> None:
             "for n in range(9): display({'text/plain': 'x' * 10_000_000}, raw=True)", 6, 3, id="64 MiB in all"
         ),
         pytest.param(
-            "display({'text/plain': 'x' * 40_000_000}, raw=True); display(1)", 1, 1, id="one that is too large"
+            "display({'text/plain': 'x' * 40_000_000}, raw=True); display(1)", 2, 0, id="one too large, which is cut"
         ),
         pytest.param("display(1)", 1, 0, id="the next cell begins anew"),
     ],
