@@ -18,10 +18,9 @@ from collections.abc import Iterator
 
 from agent_executor.cgroup import Cgroup
 
-RUNNING_SECONDS = 0.02
-"""From one look to the next while code runs: a processor fills 20 to 40 MiB of buffers in this time."""
-RESTING_SECONDS = 0.1
-"""The same while none does: what it left may go on."""
+LOOK_SECONDS = 0.02
+"""From one look to the next, once code has run: a processor fills 20 to 40 MiB of buffers in this time. Also while no
+run is under way, because what code left may go on."""
 NICE = 10
 """How far code steps back behind PID 1, so that a look is not late however many processes fill buffers. It concerns
 these two alone: against the rest of the machine a box has its share, whatever goes on in it."""
@@ -53,6 +52,7 @@ class Sockets:
         self._counters = [fd for fd in map(_open, ("sockstat", "sockstat6")) if fd is not None]
         self._next: float | None = None
         self._most = 0
+        self._harmless: list[bytes] = []
 
     def next_look(self, running: bool) -> float | None:
         """When to look next, on the monotonic clock; None before any code has run."""
@@ -72,14 +72,17 @@ class Sockets:
         began = time.thread_time()
         full = self._look()
         # A long table takes its time: it must not take the processor.
-        pause = max(RUNNING_SECONDS if running else RESTING_SECONDS, 4 * (time.thread_time() - began))
+        pause = max(LOOK_SECONDS, 4 * (time.thread_time() - began))
         self._next = time.monotonic() + pause
         return full
 
     def _look(self) -> bool:
+        tables = [os.pread(fd, 4096, 0) for fd in self._counters]
+        if tables == self._harmless:  # as a box at rest nearly always finds it
+            return False
         counts: dict[bytes, int] = {}
-        for fd in self._counters:
-            for line in os.pread(fd, 4096, 0).splitlines():
+        for table in tables:
+            for line in table.splitlines():
                 kind, *words = line.split()
                 counts.update({kind + name: int(count) for name, count in zip(words[::2], words[1::2])})
         number = sum(
@@ -89,6 +92,7 @@ class Sockets:
         everybodys = _PAGE * (counts.get(b"TCP:mem", 0) + counts.get(b"UDP:mem", 0))
         # Each step costs more than the one before, and is taken where that is not enough to tell.
         if own + everybodys <= _LEAST:
+            self._harmless = tables
             return False
         left = self._cgroup.memory_limit() // SHARE - own
         self._most = self._most or _most()
