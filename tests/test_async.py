@@ -18,7 +18,7 @@ from agentbox_magic.files import Files
     ("waiting", "plain"), [(AsyncSandbox, Sandbox), (AsyncFiles, Files), (AsyncCommands, Commands)]
 )
 def test_every_public_name_is_there(waiting: type, plain: type) -> None:
-    ours = {"start", "python_version", "call_pickled", "answer_tool"}  # what other parts of the package use
+    ours = {"check", "start", "python_version", "call_pickled", "answer_tool"}  # what other parts of the package use
     names = {name for name in dir(plain) if not name.startswith("_")} - ours
     assert names <= set(dir(waiting))
     for name in names - {"is_running", "get_host", "forward"}:  # they do not wait

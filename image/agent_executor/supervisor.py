@@ -26,7 +26,7 @@ from agent_executor.children import DEAF, PIPE_SIZE, Child, Children, read
 from agent_executor.contexts import DEFAULT, Context, languages
 from agent_executor.hostpipe import HostPipe, RefusedError
 from agent_executor.names import Names
-from agent_executor.prctl import set_dumpable
+from agent_executor.prctl import adopt_orphans, set_dumpable
 from agent_executor.runs import Run, environment, seconds
 from agent_executor.services import Services, told
 from agent_executor.sockets import Sockets
@@ -640,6 +640,8 @@ def main(options: dict[str, str]) -> None:
     preload = list(filter(None, options.get("preload", "").split(",")))
     lifetime = float(options["lifetime"]) if options.get("lifetime") else None
     fresh.furnish(cwd)
+    if os.getpid() != 1:  # the container shares the processes of another, or has an init
+        adopt_orphans()
     path = list(sys.path)
     first = zygote.split(preload)  # before anything is read that code in the box must not know
     set_dumpable(False)

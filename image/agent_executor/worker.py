@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from agent_executor import calls, exchange, late, streams, wire
+from agent_executor import calls, exchange, fresh, late, streams, wire
 from agent_executor.prctl import set_dumpable
 from agent_executor.sockets import NICE
 from agent_executor.wire import Header
@@ -269,8 +269,9 @@ def serve(control: socket.socket, stdout: int, stderr: int, *, language: str) ->
             shell.warm_up()
             is_cold = False
         # Not before the first run: a box that waits takes less memory without it.
-        while has_run and shell.chores and channel.is_idle(IDLE_SECONDS):
-            with contextlib.suppress(Exception):
+        # Nor beside threads of the code, which may import meanwhile.
+        while has_run and shell.chores and threading.active_count() <= threads and channel.is_idle(IDLE_SECONDS):
+            with contextlib.suppress(Exception), _modules_of_the_image():
                 shell.chores.pop(0)()
         try:
             header, payload = channel.receive()
@@ -315,6 +316,17 @@ def _configure(channel: Control, payload: bytes) -> None:
         os.makedirs(wish["cwd"], exist_ok=True)
         os.chdir(wish["cwd"])
     channel.reply({"type": "configured"})
+
+
+@contextlib.contextmanager
+def _modules_of_the_image() -> Iterator[None]:
+    """A module that code has written is the code's to import: it may do anything."""
+    path = list(sys.path)
+    sys.path[:] = fresh.out_of_reach(path)
+    try:
+        yield
+    finally:
+        sys.path[:] = path
 
 
 def _run(shell: Any, channel: Control, header: Header, payload: bytes, language: str) -> Header:
