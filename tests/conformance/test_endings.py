@@ -449,7 +449,7 @@ def test_an_interrupt_that_comes_before_the_code_is_not_lost(box: Sandbox, start
     box.run_code("kept = 7; import time")
     for _ in range(20):
         run = box.run_code("time.sleep(20)", on_start=lambda interrupt: interrupt())
-        assert run.status == "interrupted"
+        assert run.status == "interrupted", run.error
     assert box.run_code("kept").text == "7"
     assert_usable(box, started)
 
