@@ -269,6 +269,8 @@ def environment(name: str, value: object, most: int | None = None) -> dict[str, 
     ValueError: env has the name 'A=B'; give names that are not empty and without "="
     """
     found = labels(name, value)
+    if not found:  # as in nearly every run
+        return found
     for one, content in found.items():
         if not one or "=" in one:
             raise ValueError(f'{name} has the name {shown(one)}; give names that are not empty and without "="')
@@ -343,7 +345,9 @@ def callback(name: str, value: object) -> None:
         ...
     TypeError: on_stdout is 'print', of type str; give a function, or None
     """
-    if value is not None and not callable(value):
+    if value is None:
+        return
+    if not callable(value):
         _wrong_type(name, value, "a function, or None")
     if inspect.iscoroutinefunction(value):
         raise TypeError(f"{name} is a coroutine function, which nobody would await; give an ordinary function")

@@ -123,14 +123,16 @@ class Supervisor:
                     key.data()
             self._bury()
             self._spawner.advance()
+            running = False
             for child in self._children:
                 if child.stdin is not None:
                     self._services.answer_input(child)
                 if child.rest_until is not None and time.monotonic() >= child.rest_until:
                     self._children.wake(child)
                 if child.run:
+                    running = True
                     self._tick(child, child.run)
-            self._watch_sockets()
+            self._watch_sockets(running)
             if self._end is not None and time.monotonic() >= self._end:
                 self._expire()
             self._host.out.flush()  # once for all that this round has to say: a result and its reply go together
@@ -138,15 +140,22 @@ class Supervisor:
             self._children.read(self._host.out.size < CONGESTED)
 
     def _patience(self) -> float | None:
-        times = [child.run.next_event() for child in self._children if child.run]
-        others = (self._end, self._sockets.next_look(bool(times)), self._spawner.next_event())
-        times += [moment for moment in others if moment is not None]
-        times += [child.rest_until for child in self._children if child.rest_until is not None]
+        running = False
+        times = [moment for moment in (self._end, self._spawner.next_event()) if moment is not None]
+        for child in self._children:
+            if child.run:
+                running = True
+                times.append(child.run.next_event())
+            if child.rest_until is not None:
+                times.append(child.rest_until)
+        look = self._sockets.next_look(running)
+        if look is not None:
+            times.append(look)
         return min(LONGEST_WAIT, max(0.0, min(times) - time.monotonic())) if times else None
 
-    def _watch_sockets(self) -> None:
+    def _watch_sockets(self, running: bool) -> None:
         """Kill what code there is, if its sockets hold more than they may: whose they are is not told."""
-        if self._sockets.are_too_full(any(child.run for child in self._children)):
+        if self._sockets.are_too_full(running):
             for child in self._children:
                 if child.run:
                     child.run.full_sockets = True
