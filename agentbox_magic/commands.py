@@ -7,7 +7,7 @@ import queue
 import signal
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, Literal, overload
 
@@ -42,8 +42,8 @@ class CommandResult:
     stderr: str
     exit_code: int
     error: str | None = None
-    dropped_stdout: int = 0
-    dropped_stderr: int = 0
+    dropped_stdout: int = field(default=0, repr=False)
+    dropped_stderr: int = field(default=0, repr=False)
 
 
 class CommandExitException(SandboxError):  # noqa: N818  # E2B's name
